@@ -1,0 +1,480 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * buddy.c - a buddy system over page offsets, with lazy coalescing
+ *
+ * Invariants, between calls:
+ *   - a page is in at most one free block, and its used bit is clear if and
+ *     only if it is in one;
+ *   - level(o)->nfree is the number of set bits of the tree at that level,
+ *     free_pages the number of clear used bits;
+ *   - pairs is the number of nodes n with n and n ^ 1 both free: 0 means that
+ *     everything is coalesced.
+ */
+#include "buddy.h"
+
+static unsigned int tree_words(unsigned int order)
+{
+	return order < 6 ? 1 : 2u << (order - 6);
+}
+
+static unsigned int used_words(unsigned int order)
+{
+	return order < 6 ? 1 : 1u << (order - 6);
+}
+
+static struct mafc_buddy_level *level(const struct mafc_buddy *b,
+				      unsigned int order)
+{
+	return (struct mafc_buddy_level *)b->mem + order;
+}
+
+static u64 *tree(const struct mafc_buddy *b)
+{
+	return (u64 *)b->mem + b->order + 1;
+}
+
+static u64 *used(const struct mafc_buddy *b)
+{
+	return tree(b) + tree_words(b->order);
+}
+
+static unsigned int node_at(const struct mafc_buddy *b, unsigned int off,
+			    unsigned int order)
+{
+	return (1u << (b->order - order)) + (off >> order);
+}
+
+static unsigned int node_order(const struct mafc_buddy *b, unsigned int node)
+{
+	return b->order + 1 - fls(node);
+}
+
+static unsigned int node_offset(const struct mafc_buddy *b, unsigned int node)
+{
+	return (node << node_order(b, node)) - (1u << b->order);
+}
+
+static bool node_free(const struct mafc_buddy *b, unsigned int node)
+{
+	return tree(b)[node / 64] >> (node % 64) & 1;
+}
+
+/*
+ * The runs of bits below are powers of two in length and aligned to it: they
+ * are a part of one word or whole words.
+ */
+static u64 run_mask(unsigned int first, unsigned int len)
+{
+	return len >= 64 ? ~0ULL : ((1ULL << len) - 1) << (first % 64);
+}
+
+static unsigned int run_words(unsigned int len)
+{
+	return len >= 64 ? len / 64 : 1;
+}
+
+/* Word of a level's bitmap that holds @node, counted from the level's first. */
+static unsigned int level_word(const struct mafc_buddy *b, unsigned int node)
+{
+	unsigned int depth = b->order - node_order(b, node);
+
+	return node / 64 - (1u << depth) / 64;
+}
+
+static void node_insert(struct mafc_buddy *b, unsigned int node)
+{
+	struct mafc_buddy_level *lv = level(b, node_order(b, node));
+
+	tree(b)[node / 64] |= 1ULL << (node % 64);
+	lv->nfree++;
+	lv->hint = min_t(u16, lv->hint, level_word(b, node));
+	if (node > 1 && node_free(b, node ^ 1))
+		b->pairs++;
+}
+
+static void node_remove(struct mafc_buddy *b, unsigned int node)
+{
+	tree(b)[node / 64] &= ~(1ULL << (node % 64));
+	level(b, node_order(b, node))->nfree--;
+	if (node > 1 && node_free(b, node ^ 1))
+		b->pairs--;
+}
+
+/* Lowest free node of an order that has one. */
+static unsigned int node_first(struct mafc_buddy *b, unsigned int order)
+{
+	struct mafc_buddy_level *lv = level(b, order);
+	unsigned int start = 1u << (b->order - order);
+	unsigned int word = start / 64 + lv->hint;
+	u64 bits;
+
+	while (!(bits = tree(b)[word] & run_mask(start, start)))
+		word++;
+	lv->hint = word - start / 64;
+	return word * 64 + __ffs64(bits);
+}
+
+/* Takes all free blocks within @node, itself excluded; how many they were. */
+static unsigned int node_gather(struct mafc_buddy *b, unsigned int node)
+{
+	unsigned int order = node_order(b, node);
+	unsigned int len = 1, found = 0, i;
+
+	while (order--) {
+		struct mafc_buddy_level *lv = level(b, order);
+
+		node *= 2;
+		len *= 2;
+		for (i = 0; i < run_words(len); i++) {
+			u64 *word = tree(b) + node / 64 + i;
+			u64 bits = *word & run_mask(node, len);
+
+			*word &= ~bits;
+			lv->nfree -= hweight64(bits);
+			found += hweight64(bits);
+			b->pairs -= hweight64(bits & bits >> 1 &
+					      0x5555555555555555ULL);
+		}
+	}
+	return found;
+}
+
+static void used_change(struct mafc_buddy *b, unsigned int off,
+			unsigned int order, bool set)
+{
+	u64 *word = used(b) + off / 64;
+	u64 mask = run_mask(off, 1u << order);
+	unsigned int i;
+
+	for (i = 0; i < run_words(1u << order); i++) {
+		if (set)
+			word[i] |= mask;
+		else
+			word[i] &= ~mask;
+	}
+	b->free_pages += set ? -(1u << order) : 1u << order;
+}
+
+/* True where all pages of the block are used (@set) or free (!@set). */
+static bool used_is(const struct mafc_buddy *b, unsigned int off,
+		    unsigned int order, bool set)
+{
+	const u64 *word = used(b) + off / 64;
+	u64 mask = run_mask(off, 1u << order);
+	unsigned int i;
+
+	for (i = 0; i < run_words(1u << order); i++) {
+		if ((word[i] & mask) != (set ? mask : 0))
+			return false;
+	}
+	return true;
+}
+
+/* Lowest aligned run of 2^order free pages, coalesced or not; or -ENOSPC. */
+static int find_run(const struct mafc_buddy *b, unsigned int order)
+{
+	unsigned int step = run_words(1u << order);
+	unsigned int i, k;
+
+	for (i = 0; i < used_words(b->order); i += step) {
+		u64 bits = used(b)[i], starts = ~0ULL;
+
+		if (order >= 6) {
+			if (used_is(b, i * 64, order, false))
+				return i * 64;
+			continue;
+		}
+		for (k = 0; k < order; k++)
+			bits |= bits >> (1u << k);
+		if (order)
+			starts /= (1ULL << (1u << order)) - 1;
+		if (~bits & starts)
+			return i * 64 + __ffs64(~bits & starts);
+	}
+	return -ENOSPC;
+}
+
+/* Allocates a block all of whose pages are free. */
+static int claim(struct mafc_buddy *b, unsigned int node)
+{
+	unsigned int order = node_order(b, node);
+	unsigned int off = node_offset(b, node);
+	unsigned int top = node;
+
+	while (top && !node_free(b, top))
+		top >>= 1;
+	if (top) {
+		node_remove(b, top);
+		while (top != node) {
+			top = node >> (fls(node) - fls(top) - 1);
+			node_insert(b, top ^ 1);
+			b->splits++;
+		}
+	} else {
+		b->merges += node_gather(b, node) - 1;
+	}
+	used_change(b, off, order, true);
+	return off;
+}
+
+static bool bad_block(const struct mafc_buddy *b, unsigned int off,
+		      unsigned int order)
+{
+	return order > b->order || off >> b->order ||
+	       (off & ((1u << order) - 1));
+}
+
+/**
+ * mafc_buddy_size() - memory that a buddy needs
+ * @order: of the buddy, 0 to MAFC_BUDDY_ORDER_MAX
+ *
+ * Return: bytes, a multiple of 8: 80 for 16 pages, 296 for 512, 24.7 KiB for
+ * 65,536.
+ */
+size_t mafc_buddy_size(unsigned int order)
+{
+	return sizeof(struct mafc_buddy) +
+	       sizeof(u64) * (order + 1 + tree_words(order) + used_words(order));
+}
+
+/**
+ * mafc_buddy_init() - make a buddy all of whose pages are free
+ * @b: memory of mafc_buddy_size() bytes, aligned to 8
+ * @order: it is to manage 2^order pages; 0 to MAFC_BUDDY_ORDER_MAX
+ */
+void mafc_buddy_init(struct mafc_buddy *b, unsigned int order)
+{
+	memset(b, 0, mafc_buddy_size(order));
+	b->order = order;
+	b->free_pages = 1u << order;
+	if (order < 6)
+		used(b)[0] = ~run_mask(0, 1u << order);
+	node_insert(b, 1);
+}
+
+/**
+ * mafc_buddy_alloc() - allocate a block of 2^order pages
+ * @b: the buddy
+ * @order: of the block
+ *
+ * The smallest free block that is large enough is taken, the lowest of its
+ * order, so that allocations gather at low offsets.  Where none is there but
+ * uncoalesced blocks make one up, just these are merged.
+ *
+ * Return: the offset, in pages; -ENOSPC if no such run is free.
+ */
+int mafc_buddy_alloc(struct mafc_buddy *b, unsigned int order)
+{
+	unsigned int o;
+	int off;
+
+	for (o = order; o <= b->order; o++) {
+		if (level(b, o)->nfree)
+			return claim(b, node_first(b, o) << (o - order));
+	}
+	if (!b->pairs || order > b->order || b->free_pages >> order == 0)
+		return -ENOSPC;
+	off = find_run(b, order);
+	return off < 0 ? off : claim(b, node_at(b, off, order));
+}
+
+/**
+ * mafc_buddy_alloc_at() - allocate one given block
+ * @b: the buddy
+ * @off: first page of the block, a multiple of 2^order
+ * @order: of the block
+ *
+ * Return: 0; -EINVAL if there is no such block; -EBUSY if one of its pages is
+ * allocated.  Nothing has changed then.
+ */
+int mafc_buddy_alloc_at(struct mafc_buddy *b, unsigned int off,
+			unsigned int order)
+{
+	if (bad_block(b, off, order))
+		return -EINVAL;
+	if (!used_is(b, off, order, false))
+		return -EBUSY;
+	claim(b, node_at(b, off, order));
+	return 0;
+}
+
+/**
+ * mafc_buddy_free() - free a block
+ * @b: the buddy
+ * @off: its first page, a multiple of 2^order
+ * @order: of the block: any aligned run of allocated pages may be freed,
+ *	whatever allocations it was part of
+ *
+ * Coalesces as far up as no order on the way lacks free blocks, see
+ * mafc_buddy_set_lazy().
+ *
+ * Return: 0; -EINVAL if there is no such block or one of its pages is free
+ * already.  Nothing has changed then.
+ */
+int mafc_buddy_free(struct mafc_buddy *b, unsigned int off, unsigned int order)
+{
+	unsigned int node;
+
+	if (bad_block(b, off, order) || !used_is(b, off, order, true))
+		return -EINVAL;
+	used_change(b, off, order, false);
+	node = node_at(b, off, order);
+	for (; node > 1 && node_free(b, node ^ 1); node >>= 1, order++) {
+		if (level(b, order)->nfree < level(b, order)->lazy)
+			break;
+		node_remove(b, node ^ 1);
+		b->merges++;
+	}
+	node_insert(b, node);
+	return 0;
+}
+
+/**
+ * mafc_buddy_is_used() - whether a page is allocated
+ * @b: the buddy
+ * @off: the page; one beyond the end counts as used
+ */
+bool mafc_buddy_is_used(const struct mafc_buddy *b, unsigned int off)
+{
+	return bad_block(b, off, 0) || used_is(b, off, 0, true);
+}
+
+/**
+ * mafc_buddy_set_lazy() - say how many free blocks to keep at each order
+ * @b: the buddy
+ * @target: by order, 0 up to that of the buddy: a freed block is not merged
+ *	with its buddy while fewer free blocks of its order are there.  All
+ *	zeros, the state after init: coalesce at once.
+ *
+ * Takes effect with the next free; mafc_buddy_flush() settles what is there.
+ */
+void mafc_buddy_set_lazy(struct mafc_buddy *b, const u16 target[])
+{
+	unsigned int o;
+
+	for (o = 0; o <= b->order; o++)
+		level(b, o)->lazy = target[o];
+}
+
+/**
+ * mafc_buddy_flush() - coalesce everything
+ * @b: the buddy
+ *
+ * O(pages / 32) where merges had been put off, else O(1).
+ */
+void mafc_buddy_flush(struct mafc_buddy *b)
+{
+	unsigned int o, i;
+
+	for (o = 0; o < b->order && b->pairs; o++) {
+		unsigned int start = 1u << (b->order - o);
+
+		for (i = 0; i < run_words(start); i++) {
+			unsigned int base = start / 64 + i;
+			u64 bits = tree(b)[base] & run_mask(start, start);
+
+			bits &= bits >> 1 & 0x5555555555555555ULL;
+			for (; bits; bits &= bits - 1) {
+				unsigned int node = base * 64 + __ffs64(bits);
+
+				node_remove(b, node);
+				node_remove(b, node + 1);
+				node_insert(b, node / 2);
+				b->merges++;
+			}
+		}
+	}
+}
+
+/**
+ * mafc_buddy_largest() - order of the largest block that can be allocated
+ * @b: the buddy
+ *
+ * Return: the order, as if everything were coalesced; -1 when no page is free.
+ */
+int mafc_buddy_largest(const struct mafc_buddy *b)
+{
+	int o;
+
+	for (o = b->order; o >= 0; o--) {
+		if (level(b, o)->nfree || (b->pairs && find_run(b, o) >= 0))
+			break;
+	}
+	return o;
+}
+
+/**
+ * mafc_buddy_counts() - number of free blocks by order, as they lie
+ * @b: the buddy
+ * @counts: out: one entry for each order, 0 up to that of the buddy
+ */
+void mafc_buddy_counts(const struct mafc_buddy *b, u32 counts[])
+{
+	unsigned int o;
+
+	for (o = 0; o <= b->order; o++)
+		counts[o] = level(b, o)->nfree;
+}
+
+/**
+ * mafc_hist_add() - count a request
+ * @h: the histogram
+ * @order: what was asked for; over MAFC_BUDDY_ORDER_MAX counts as that
+ *
+ * O(1) on average: every MAFC_HIST_HALF_LIFE requests all counts are halved.
+ */
+void mafc_hist_add(struct mafc_hist *h, unsigned int order)
+{
+	unsigned int o;
+
+	h->count[min_t(unsigned int, order, MAFC_BUDDY_ORDER_MAX)]++;
+	if (++h->total < 2 * MAFC_HIST_HALF_LIFE)
+		return;
+	h->total = 0;
+	for (o = 0; o <= MAFC_BUDDY_ORDER_MAX; o++) {
+		h->count[o] /= 2;
+		h->total += h->count[o];
+	}
+}
+
+/**
+ * mafc_hist_mode() - the order most asked for
+ * @h: the histogram
+ *
+ * Return: the order, the smallest of several; -1 for an empty histogram.
+ */
+int mafc_hist_mode(const struct mafc_hist *h)
+{
+	int o, mode = -1;
+	u32 most = 0;
+
+	for (o = 0; o <= MAFC_BUDDY_ORDER_MAX; o++) {
+		if (h->count[o] > most) {
+			most = h->count[o];
+			mode = o;
+		}
+	}
+	return mode;
+}
+
+/**
+ * mafc_hist_targets() - lazy targets for mafc_buddy_set_lazy()
+ * @h: the histogram
+ * @order: of the buddy
+ * @target: out: one entry for each order, 0 up to @order
+ *
+ * An order that had at least 1/16 of the requests may keep free blocks: its
+ * share of a quarter of the buddy's pages.  The others coalesce at once.
+ */
+void mafc_hist_targets(const struct mafc_hist *h, unsigned int order,
+		       u16 target[])
+{
+	u32 pages = 1u << order;
+	unsigned int o;
+
+	for (o = 0; o <= order; o++) {
+		target[o] = 0;
+		if (h->count[o] && h->count[o] >= h->total / 16)
+			target[o] = pages / 4 * h->count[o] / h->total >> o;
+	}
+}
