@@ -1,0 +1,431 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * matcher.c - which spans to mesh
+ *
+ * A span's signature is its bitmap folded to 16 bits: block i counts as place
+ * i modulo 16.  Up to 16 blocks the signature is the bitmap; above, spans with
+ * disjoint signatures are disjoint, though not the other way round.
+ *
+ * The unmatched spans are in two orders: in lists by signature, to look up a
+ * pattern, and in levels by number of live blocks, to take the fullest and to
+ * probe.  The span that is looking for partners is in neither.
+ *
+ * Empty spans and full ones are never taken in: the former are for dropping,
+ * the latter are as good as they get.
+ */
+#include "matcher.h"
+
+/* Look up all subsets of the free places where these are at most so many. */
+#define ENUM_PLACES	9
+/* Else compare so many spans, so many per level. */
+#define PROBES		96
+#define PROBES_LEVEL	24
+/* Do not probe levels where fewer than one in so many spans would fit. */
+#define PROBE_ODDS	64
+/* A span whose partners failed so often in a row gets no more. */
+#define FAILS_MAX	4
+
+#define NONE		MAFC_MATCHER_NONE
+
+/**
+ * struct span - an unmatched span
+ * @id: the caller's
+ * @next: next in its signature's list, NONE at the end
+ * @prev: previous in its signature's list, NONE at the head
+ * @place: where it stands in the order by live blocks
+ * @at: unrelated to the span: the span that stands at this entry's index in
+ *	the order by live blocks
+ * @sig: signature
+ * @live: live blocks, 1 to 255
+ * @dst_only: not to be proposed as source, hence in no list
+ */
+struct span {
+	u32 id;
+	u16 next;
+	u16 prev;
+	u16 place;
+	u16 at;
+	u16 sig;
+	u8 live;
+	bool dst_only;
+};
+
+static struct span *span(const struct mafc_matcher *m, unsigned int i)
+{
+	return (struct span *)m->mem + i;
+}
+
+static u64 *bitmap(const struct mafc_matcher *m, unsigned int i)
+{
+	return (u64 *)(span(m, m->capacity)) + i * m->words;
+}
+
+static u16 fold(const u64 bits[4])
+{
+	u64 x = bits[0] | bits[1] | bits[2] | bits[3];
+
+	x |= x >> 32;
+	return x | x >> 16;
+}
+
+static bool disjoint(const struct mafc_matcher *m, unsigned int i)
+{
+	const u64 *bits = bitmap(m, i);
+	unsigned int w;
+
+	if (!m->words)
+		return !(span(m, i)->sig & m->dst_sig);
+	for (w = 0; w < m->words; w++) {
+		if (bits[w] & m->dst_bits[w])
+			return false;
+	}
+	return true;
+}
+
+static void list_push(struct mafc_matcher *m, u16 i)
+{
+	struct span *s = span(m, i);
+
+	s->prev = NONE;
+	s->next = NONE;
+	if (m->filled[s->sig / 64] >> (s->sig % 64) & 1) {
+		s->next = m->head[s->sig];
+		span(m, s->next)->prev = i;
+	}
+	m->head[s->sig] = i;
+	m->filled[s->sig / 64] |= 1ULL << (s->sig % 64);
+}
+
+static void list_del(struct mafc_matcher *m, u16 i)
+{
+	struct span *s = span(m, i);
+
+	if (s->next != NONE)
+		span(m, s->next)->prev = s->prev;
+	if (s->prev != NONE)
+		span(m, s->prev)->next = s->next;
+	else if (s->next != NONE)
+		m->head[s->sig] = s->next;
+	else
+		m->filled[s->sig / 64] &= ~(1ULL << (s->sig % 64));
+}
+
+/* Takes a span out of both orders. */
+static void take(struct mafc_matcher *m, u16 i)
+{
+	struct span *s = span(m, i);
+	unsigned int k = s->live;
+	unsigned int last = m->start[k] + --m->left[k];
+	u16 other = span(m, last)->at;
+
+	span(m, s->place)->at = other;
+	span(m, other)->place = s->place;
+	if (!m->left[k])
+		m->levels[k / 64] &= ~(1ULL << (k % 64));
+	if (!s->dst_only)
+		list_del(m, i);
+}
+
+/* Sorts the spans by live blocks: a counting sort. */
+static void seal(struct mafc_matcher *m)
+{
+	unsigned int k, sum = 0;
+	u32 i;
+
+	for (k = 0; k < MAFC_MATCHER_BLOCKS_MAX; k++) {
+		m->start[k] = sum;
+		sum += m->left[k];
+		if (m->left[k])
+			m->levels[k / 64] |= 1ULL << (k % 64);
+		m->left[k] = 0;
+	}
+	for (i = 0; i < m->count; i++) {
+		struct span *s = span(m, i);
+
+		s->place = m->start[s->live] + m->left[s->live]++;
+		span(m, s->place)->at = i;
+	}
+	m->sealed = true;
+}
+
+/* Highest level from @k down that has spans; 0: none. */
+static unsigned int level_down(const struct mafc_matcher *m, unsigned int k)
+{
+	int w = k / 64;
+	u64 bits = m->levels[w] & (~0ULL >> (63 - k % 64));
+
+	while (!bits && w > 0)
+		bits = m->levels[--w];
+	return bits ? w * 64 + fls64(bits) - 1 : 0;
+}
+
+static bool pick_dst(struct mafc_matcher *m)
+{
+	unsigned int k = level_down(m, MAFC_MATCHER_BLOCKS_MAX - 1);
+	unsigned int w;
+
+	if (!k)
+		return false;
+	m->dst = span(m, m->start[k] + m->left[k] - 1)->at;
+	m->dst_live = k;
+	m->dst_sig = span(m, m->dst)->sig;
+	for (w = 0; w < m->words; w++)
+		m->dst_bits[w] = bitmap(m, m->dst)[w];
+	m->fails = 0;
+	take(m, m->dst);
+	return true;
+}
+
+/* The fullest pattern that lies within the free places, by enumeration. */
+static u16 find_subset(struct mafc_matcher *m, u16 places)
+{
+	unsigned int most = min_t(unsigned int, hweight32(places),
+				  level_down(m, MAFC_MATCHER_BLOCKS_MAX - 1));
+	unsigned int best = 0, sub;
+	u16 found = NONE;
+
+	for (sub = places; sub && best < most; sub = (sub - 1) & places) {
+		m->steps++;
+		if (!(m->filled[sub / 64] >> (sub % 64) & 1) ||
+		    hweight32(sub) <= best)
+			continue;
+		best = hweight32(sub);
+		found = m->head[sub];
+	}
+	return found;
+}
+
+/*
+ * Where to begin probing: the highest level at which a random span fits with
+ * odds of 1 to PROBE_ODDS.  With f free blocks among n, a random choice of k
+ * blocks fits with probability f/n * (f-1)/(n-1) * ... (k factors).
+ */
+static unsigned int probe_level(const struct mafc_matcher *m)
+{
+	unsigned int room = m->nblocks - m->dst_live;
+	u32 odds = 1u << 16;
+	unsigned int k;
+
+	for (k = 0; k < room; k++) {
+		odds = odds * (room - k) / (m->nblocks - k);
+		if (odds < (1u << 16) / PROBE_ODDS)
+			break;
+	}
+	return max_t(unsigned int, k, 1);
+}
+
+/* A span that fits, by comparing some of each level, the fuller ones first. */
+static u16 find_probe(struct mafc_matcher *m)
+{
+	unsigned int k = level_down(m, probe_level(m));
+	unsigned int budget = PROBES;
+
+	for (; k && budget; k = level_down(m, k - 1)) {
+		unsigned int n = min_t(unsigned int, m->left[k], PROBES_LEVEL);
+
+		n = min_t(unsigned int, n, budget);
+		for (budget -= n; n; n--) {
+			unsigned int at = m->start[k] +
+					  m->cursor[k]++ % m->left[k];
+			u16 i = span(m, at)->at;
+
+			m->steps++;
+			if (!span(m, i)->dst_only && disjoint(m, i))
+				return i;
+		}
+	}
+	return NONE;
+}
+
+static u16 find_src(struct mafc_matcher *m)
+{
+	u16 all = m->nblocks < 16 ? (1u << m->nblocks) - 1 : 0xffff;
+	u16 places = all & ~m->dst_sig;
+	u16 src = NONE;
+
+	if (hweight32(places) <= ENUM_PLACES) {
+		src = find_subset(m, places);
+		if (src != NONE || !m->words)
+			return src;
+	}
+	return find_probe(m);
+}
+
+/**
+ * mafc_matcher_size() - memory that a matcher needs
+ * @max_spans: spans of at most 64 blocks that one round is to hold, 1 to
+ *	MAFC_MATCHER_SPANS_MAX
+ *
+ * Return: bytes: 138 KiB and 24 for each span.
+ */
+size_t mafc_matcher_size(u32 max_spans)
+{
+	return sizeof(struct mafc_matcher) +
+	       max_spans * (sizeof(struct span) + sizeof(u64));
+}
+
+/**
+ * mafc_matcher_init() - make a matcher
+ * @m: memory of mafc_matcher_size() bytes, aligned to 8
+ * @max_spans: as for mafc_matcher_size()
+ *
+ * mafc_matcher_reset() must follow.
+ */
+void mafc_matcher_init(struct mafc_matcher *m, u32 max_spans)
+{
+	memset(m, 0, sizeof(*m));
+	m->max_spans = max_spans;
+	m->dst = NONE;
+	m->src = NONE;
+}
+
+/**
+ * mafc_matcher_reset() - begin a round
+ * @m: the matcher
+ * @nblocks: blocks per span, 2 to 256
+ *
+ * Over 64 blocks the bitmaps take more room and the round holds fewer spans
+ * than were asked for at init: half with 256 blocks.  See @m->capacity.
+ *
+ * Return: 0; -EINVAL for another @nblocks: the round has no spans then.
+ */
+int mafc_matcher_reset(struct mafc_matcher *m, unsigned int nblocks)
+{
+	bool valid = nblocks >= 2 && nblocks <= MAFC_MATCHER_BLOCKS_MAX;
+	size_t room = mafc_matcher_size(m->max_spans) - sizeof(*m);
+
+	m->nblocks = valid ? nblocks : 0;
+	m->words = nblocks <= 16 || !valid ? 0 : (nblocks + 63) / 64;
+	m->capacity = room / (sizeof(struct span) + m->words * sizeof(u64));
+	m->capacity = valid ? min_t(u32, m->capacity, m->max_spans) : 0;
+	m->count = 0;
+	m->steps = 0;
+	m->dst = NONE;
+	m->src = NONE;
+	m->sealed = false;
+	memset(m->levels, 0, sizeof(m->levels));
+	memset(m->left, 0, sizeof(m->left));
+	memset(m->cursor, 0, sizeof(m->cursor));
+	memset(m->filled, 0, sizeof(m->filled));
+	return valid ? 0 : -EINVAL;
+}
+
+static int add(struct mafc_matcher *m, u32 id, const u64 bits[4],
+	       bool dst_only)
+{
+	unsigned int live = 0, w;
+	struct span *s;
+
+	if (m->sealed)
+		return -EBUSY;
+	for (w = 0; w < 4; w++) {
+		unsigned int valid = m->nblocks - min_t(unsigned int,
+							m->nblocks, w * 64);
+
+		if (valid < 64 && bits[w] >> valid)
+			return -EINVAL;
+		live += hweight64(bits[w]);
+	}
+	if (!live || live >= m->nblocks)
+		return -EINVAL;
+	if (m->count >= m->capacity)
+		return -ENOSPC;
+	s = span(m, m->count);
+	s->id = id;
+	s->sig = fold(bits);
+	s->live = live;
+	s->dst_only = dst_only;
+	memcpy(bitmap(m, m->count), bits, m->words * sizeof(u64));
+	m->left[live]++;
+	if (!dst_only)
+		list_push(m, m->count);
+	m->count++;
+	return 0;
+}
+
+/**
+ * mafc_matcher_add() - add a span to the round
+ * @m: the matcher
+ * @id: the caller's name of the span
+ * @bits: its live blocks
+ *
+ * Return: 0; -EINVAL for a span that is empty, full, or has bits beyond its
+ * last block; -ENOSPC if the round is full; -EBUSY once proposing has begun.
+ */
+int mafc_matcher_add(struct mafc_matcher *m, u32 id, const u64 bits[4])
+{
+	return add(m, id, bits, false);
+}
+
+/**
+ * mafc_matcher_add_dst() - add a span that can only be a destination
+ * @m: the matcher
+ * @id: the caller's name of the span
+ * @bits: its live blocks
+ *
+ * For spans that must stay where they are, as pinned ones, or that are costly
+ * to move, as those that many virtual pages share.
+ *
+ * Return: as mafc_matcher_add().
+ */
+int mafc_matcher_add_dst(struct mafc_matcher *m, u32 id, const u64 bits[4])
+{
+	return add(m, id, bits, true);
+}
+
+/**
+ * mafc_matcher_next() - the next proposal
+ * @m: the matcher
+ * @dst: out: the span to mesh into
+ * @src: out: the span to mesh, disjoint from @dst by the bitmaps that were
+ *	added and by what was reported meshed since
+ *
+ * A proposal that no mafc_matcher_done() followed counts as failed.
+ *
+ * Return: true; false when no pair is left, or none that a bounded search
+ * finds.
+ */
+bool mafc_matcher_next(struct mafc_matcher *m, u32 *dst, u32 *src)
+{
+	mafc_matcher_done(m, false);
+	if (!m->sealed)
+		seal(m);
+	while (m->dst != NONE || pick_dst(m)) {
+		m->src = find_src(m);
+		if (m->src != NONE) {
+			take(m, m->src);
+			*dst = span(m, m->dst)->id;
+			*src = span(m, m->src)->id;
+			return true;
+		}
+		m->dst = NONE;
+	}
+	return false;
+}
+
+/**
+ * mafc_matcher_done() - the verdict on the open proposal, if there is one
+ * @m: the matcher
+ * @meshed: true: the destination has the live blocks of both now and stays
+ *	in the round, the source is gone; false: the source leaves the round,
+ *	and after FAILS_MAX such verdicts in a row the destination too
+ */
+void mafc_matcher_done(struct mafc_matcher *m, bool meshed)
+{
+	unsigned int w;
+
+	if (m->src == NONE)
+		return;
+	if (meshed) {
+		m->dst_live += span(m, m->src)->live;
+		m->dst_sig |= span(m, m->src)->sig;
+		for (w = 0; w < m->words; w++)
+			m->dst_bits[w] |= bitmap(m, m->src)[w];
+		m->fails = 0;
+	} else {
+		m->fails++;
+	}
+	m->src = NONE;
+	if (m->dst_live >= m->nblocks || m->fails >= FAILS_MAX)
+		m->dst = NONE;
+}
