@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * markov.c - the predictive fragmentation model (PFM)
+ *
+ * A place is a band of fragmentation and a context.  Bands 0 and 1 are Low,
+ * 2 to 4 Medium, 5 High.
+ */
+#include "markov.h"
+
+#define ONE		MAFC_PFM_ONE
+#define BANDS		MAFC_PFM_BANDS
+#define CONTEXTS	MAFC_PFM_CONTEXTS
+#define PLACES		MAFC_PFM_PLACES
+#define BAND_HIGH	(BANDS - 1)
+
+/* A row is halved when it has so many counts. */
+#define ROW_MAX		512
+/* What a band's own row weighs in that of a place, in counts. */
+#define ROW_PRIOR	8
+/* What "it stays as it is" weighs in a band's row. */
+#define STAY_PRIOR	4
+/* Share of "it stays as it is" that goes to each neighbour, Q16: 1/64. */
+#define STAY_LEAK	(ONE / 64)
+/* What the chain weighs against the record of outcomes. */
+#define CHAIN_PRIOR	32
+/* Fragmentation moves if it is so far off its mean, in 1/1600 %. */
+#define TREND_MIN	(25 * 16)
+/* Sizes are mixed, and the program mostly frees, over this, Q16. */
+#define ENTROPY_MIXED	(ONE * 7 / 10)
+#define FREE_MOSTLY	(ONE / 2 + ONE / 64)
+
+static unsigned int band_of(const struct mafc_pfm *p, u32 frag)
+{
+	if (frag >= p->high)
+		return BAND_HIGH;
+	if (frag >= p->medium)
+		return 2 + (frag - p->medium) * 3 / (p->high - p->medium);
+	return frag * 2 >= p->medium;
+}
+
+static unsigned int place_at(unsigned int band, unsigned int context)
+{
+	return band * CONTEXTS + context;
+}
+
+/* Where the heap is heading; moves the means. */
+static unsigned int context_of(struct mafc_pfm *p,
+			       const struct mafc_pfm_sample *s)
+{
+	u32 frag = s->frag * 16;
+	unsigned int context = 1;
+
+	if (frag > p->frag_avg + TREND_MIN)
+		context = 2;
+	else if (frag + TREND_MIN < p->frag_avg)
+		context = 0;
+	p->frag_avg += (s32)(frag - p->frag_avg) / 4;
+	context += s->free_rate_q16 > FREE_MOSTLY ? 3 : 0;
+	context += s->entropy_q16 > ENTROPY_MIXED ? 6 : 0;
+	return context;
+}
+
+/* Counts in a row, older counts fading. */
+static void count(u16 row[], unsigned int n, unsigned int i)
+{
+	unsigned int k, sum = 0;
+
+	row[i]++;
+	for (k = 0; k < n; k++)
+		sum += row[k];
+	for (k = 0; k < n && sum >= ROW_MAX; k++)
+		row[k] /= 2;
+}
+
+static void settle(struct mafc_pfm *p, unsigned int place, bool high)
+{
+	if (++p->trials[place] >= ROW_MAX) {
+		p->trials[place] /= 2;
+		p->hits[place] /= 2;
+	}
+	p->hits[place] += high;
+}
+
+/* Outcomes: High settles all that is open, else the oldest place missed. */
+static void record(struct mafc_pfm *p, unsigned int place)
+{
+	unsigned int i;
+
+	if (place / CONTEXTS == BAND_HIGH) {
+		for (i = 0; i < p->pending; i++)
+			settle(p, p->recent[i], true);
+		p->pending = 0;
+	} else if (p->pending == MAFC_PFM_HORIZON) {
+		settle(p, p->recent[0], false);
+		memmove(p->recent, p->recent + 1, --p->pending);
+	}
+	p->recent[p->pending++] = place;
+}
+
+static bool sane(const struct mafc_pfm_sample *s)
+{
+	return s && s->frag <= MAFC_PFM_FRAG_MAX && s->entropy_q16 <= ONE &&
+	       s->free_rate_q16 <= ONE && s->heap_pages;
+}
+
+/* A band's row with all contexts together, leaning on "it stays". */
+static void band_row(const struct mafc_pfm *p, unsigned int band,
+		     u32 row[])
+{
+	u32 counts[BANDS] = { 0 };
+	u32 sum = STAY_PRIOR, leak = 0;
+	unsigned int c, b;
+
+	for (c = 0; c < CONTEXTS; c++) {
+		for (b = 0; b < BANDS; b++) {
+			counts[b] += p->moves[place_at(band, c)][b];
+			sum += p->moves[place_at(band, c)][b];
+		}
+	}
+	for (b = 0; b < BANDS; b++) {
+		row[b] = counts[b] * ONE;
+		if (b + 1 == band || b == band + 1) {
+			row[b] += STAY_PRIOR * STAY_LEAK;
+			leak += STAY_LEAK;
+		}
+	}
+	row[band] += STAY_PRIOR * (ONE - leak);
+	for (b = 0; b < BANDS; b++)
+		row[b] /= sum;
+}
+
+/* The rows of all places and contexts. */
+static void make_rows(struct mafc_pfm *p)
+{
+	unsigned int band, c, i;
+
+	for (band = 0; band < BANDS; band++) {
+		u32 prior[BANDS];
+
+		band_row(p, band, prior);
+		for (c = 0; c < CONTEXTS; c++) {
+			unsigned int at = place_at(band, c);
+			u32 sum = ROW_PRIOR;
+
+			for (i = 0; i < BANDS; i++)
+				sum += p->moves[at][i];
+			for (i = 0; i < BANDS; i++)
+				p->rows[at][i] = (p->moves[at][i] * ONE +
+						  prior[i] * ROW_PRIOR) / sum;
+		}
+	}
+	for (c = 0; c < CONTEXTS; c++) {
+		u32 sum = STAY_PRIOR;
+
+		for (i = 0; i < CONTEXTS; i++)
+			sum += p->turns[c][i];
+		for (i = 0; i < CONTEXTS; i++) {
+			u32 seen = p->turns[c][i] + (i == c ? STAY_PRIOR : 0);
+
+			p->turn_rows[c][i] = seen * ONE / sum;
+		}
+	}
+}
+
+/* One step of the chain; takes out what arrives at High and returns it, Q32. */
+static u64 advance(struct mafc_pfm *p)
+{
+	u64 high = 0;
+	unsigned int at, b, c;
+
+	memset(p->moved, 0, sizeof(p->moved));
+	for (at = 0; at < PLACES; at++) {
+		u64 mass = p->mass[at];
+
+		if (!mass)
+			continue;
+		high += mass * p->rows[at][BAND_HIGH];
+		for (b = 0; b < BAND_HIGH; b++)
+			p->moved[place_at(b, at % CONTEXTS)] +=
+				mass * p->rows[at][b] / ONE;
+	}
+	memset(p->mass, 0, sizeof(p->mass));
+	for (at = 0; at < PLACES; at++) {
+		u64 mass = p->moved[at];
+
+		for (c = 0; mass && c < CONTEXTS; c++)
+			p->mass[at - at % CONTEXTS + c] +=
+				mass * p->turn_rows[at % CONTEXTS][c] / ONE;
+	}
+	return high / ONE;
+}
+
+/**
+ * mafc_pfm_init() - make a model that has seen nothing
+ * @p: the model
+ * @medium: fragmentation from which the heap is Medium, 1/100 of a per cent,
+ *	1 to 9,998
+ * @high: fragmentation from which it is High; over @medium, at most 10,000
+ *
+ * Thresholds out of range are moved into it.
+ */
+void mafc_pfm_init(struct mafc_pfm *p, u32 medium, u32 high)
+{
+	memset(p, 0, sizeof(*p));
+	p->high = min_t(u32, max_t(u32, high, 2), MAFC_PFM_FRAG_MAX);
+	p->medium = min_t(u32, max_t(u32, medium, 1), p->high - 1);
+}
+
+/**
+ * mafc_pfm_set_thresholds() - change the thresholds
+ * @p: the model
+ * @medium: as for mafc_pfm_init()
+ * @high: likewise
+ *
+ * What was learned refers to the old thresholds and is forgotten if they
+ * differ.
+ */
+void mafc_pfm_set_thresholds(struct mafc_pfm *p, u32 medium, u32 high)
+{
+	if (medium != p->medium || high != p->high)
+		mafc_pfm_init(p, medium, high);
+}
+
+/**
+ * mafc_pfm_update() - take in what was seen during a step
+ * @p: the model
+ * @sample: what was seen; NULL if the counters could not be read
+ *
+ * Return: 0; -EINVAL for a sample that is absent or out of range: the heap
+ * counts as Low until the next good one, and nothing is learned from the gap.
+ */
+int mafc_pfm_update(struct mafc_pfm *p, const struct mafc_pfm_sample *sample)
+{
+	unsigned int band, context, last;
+
+	if (!sane(sample)) {
+		p->known = false;
+		p->pending = 0;
+		return -EINVAL;
+	}
+	if (!p->known)
+		p->frag_avg = sample->frag * 16;
+	band = band_of(p, sample->frag);
+	context = context_of(p, sample);
+	if (p->known) {
+		last = p->place;
+		count(p->moves[last], BANDS, band);
+		count(p->turns[last % CONTEXTS], CONTEXTS, context);
+	}
+	p->known = true;
+	p->place = place_at(band, context);
+	record(p, p->place);
+	return 0;
+}
+
+/**
+ * mafc_pfm_forecast() - what is expected of the heap
+ * @p: the model; only its scratch changes
+ * @f: out: the forecast; all zeros (Low) if the last sample was bad
+ */
+void mafc_pfm_forecast(struct mafc_pfm *p, struct mafc_pfm_forecast *f)
+{
+	u64 left = 1ULL << 32, arrived = 0, steps = 0, high, trials;
+	unsigned int band = p->place / CONTEXTS;
+	int i;
+
+	memset(f, 0, sizeof(*f));
+	if (!p->known)
+		return;
+	f->state = band == BAND_HIGH ? MAFC_PFM_HIGH :
+		   band >= 2 ? MAFC_PFM_MEDIUM : MAFC_PFM_LOW;
+	make_rows(p);
+	memset(p->mass, 0, sizeof(p->mass));
+	p->mass[p->place] = left;
+	for (i = 0; i < MAFC_PFM_HORIZON; i++) {
+		steps += left;
+		arrived = min_t(u64, advance(p), left);
+		left -= arrived;
+	}
+	trials = p->trials[p->place];
+	high = (1ULL << 32) - left;
+	high = (((u64)p->hits[p->place] << 32) + high * CHAIN_PRIOR) /
+	       (trials + CHAIN_PRIOR);
+	f->high_ppm = high * 1000000 >> 32;
+	if (band == BAND_HIGH)
+		return;
+	/* Beyond the horizon: at the rate of its last step. */
+	if (arrived)
+		steps += div64_u64(left, arrived) * left;
+	else
+		steps += left * MAFC_PFM_STEPS_MAX;
+	f->steps = min_t(u64, steps >> 32, MAFC_PFM_STEPS_MAX);
+}
+
+/**
+ * mafc_log2_q16() - logarithm to base 2
+ * @x: at least 1; 0 counts as 1
+ *
+ * One binary digit of the fraction for each squaring, the textbook way.
+ *
+ * Return: log2(@x) in Q16, at most 2 units too low.
+ */
+u32 mafc_log2_q16(u64 x)
+{
+	unsigned int whole = x ? fls64(x) - 1 : 0;
+	u64 m = whole > 31 ? x >> (whole - 31) : (x ? x : 1) << (31 - whole);
+	u32 log = whole;
+	int i;
+
+	/* m is x / 2^whole in Q31, 1 <= m < 2 */
+	for (i = 0; i < 16; i++) {
+		m = m * m >> 31;
+		log <<= 1;
+		if (m >> 32) {
+			m >>= 1;
+			log |= 1;
+		}
+	}
+	return log;
+}
+
+/**
+ * mafc_pfm_entropy() - how evenly requests spread over the size classes
+ * @counts: requests by class
+ * @n: number of classes, up to 1024
+ *
+ * Shannon's entropy, divided by the largest that @n classes can have.
+ *
+ * Return: Q16, 0 (all in one class, or none at all) to 1 (all alike).
+ */
+u32 mafc_pfm_entropy(const u64 counts[], unsigned int n)
+{
+	u64 most = 0, sum = 0, weighted = 0;
+	unsigned int i, shift;
+	u64 entropy;
+
+	for (i = 0; i < n; i++)
+		most |= counts[i];
+	shift = max_t(int, fls64(most) - 31, 0);
+	for (i = 0; i < n; i++) {
+		u64 c = counts[i] >> shift;
+
+		sum += c;
+		weighted += c * mafc_log2_q16(c);
+	}
+	if (!sum || n < 2)
+		return 0;
+	entropy = mafc_log2_q16(sum);
+	entropy -= min_t(u64, entropy, div64_u64(weighted, sum));
+	return min_t(u64, entropy * ONE / mafc_log2_q16(n), ONE);
+}
