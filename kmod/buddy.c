@@ -73,6 +73,12 @@ static unsigned int run_words(unsigned int len)
 	return len >= 64 ? len / 64 : 1;
 }
 
+/* Those bits of even index whose upper neighbour is set as well. */
+static u64 pairs_in(u64 bits)
+{
+	return bits & (bits >> 1) & 0x5555555555555555ULL;
+}
+
 /* Word of a level's bitmap that holds @node, counted from the level's first. */
 static unsigned int level_word(const struct mafc_buddy *b, unsigned int node)
 {
@@ -132,8 +138,7 @@ static unsigned int node_gather(struct mafc_buddy *b, unsigned int node)
 			*word &= ~bits;
 			lv->nfree -= hweight64(bits);
 			found += hweight64(bits);
-			b->pairs -= hweight64(bits & bits >> 1 &
-					      0x5555555555555555ULL);
+			b->pairs -= hweight64(pairs_in(bits));
 		}
 	}
 	return found;
@@ -332,7 +337,9 @@ int mafc_buddy_free(struct mafc_buddy *b, unsigned int off, unsigned int order)
 /**
  * mafc_buddy_is_used() - whether a page is allocated
  * @b: the buddy
- * @off: the page; one beyond the end counts as used
+ * @off: the page
+ *
+ * Return: true if it is, or if there is no such page.
  */
 bool mafc_buddy_is_used(const struct mafc_buddy *b, unsigned int off)
 {
@@ -373,8 +380,7 @@ void mafc_buddy_flush(struct mafc_buddy *b)
 			unsigned int base = start / 64 + i;
 			u64 bits = tree(b)[base] & run_mask(start, start);
 
-			bits &= bits >> 1 & 0x5555555555555555ULL;
-			for (; bits; bits &= bits - 1) {
+			for (bits = pairs_in(bits); bits; bits &= bits - 1) {
 				unsigned int node = base * 64 + __ffs64(bits);
 
 				node_remove(b, node);

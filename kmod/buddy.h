@@ -72,8 +72,10 @@ int mafc_buddy_largest(const struct mafc_buddy *b);
 void mafc_buddy_counts(const struct mafc_buddy *b, u32 counts[]);
 
 /**
- * mafc_buddy_free_pages() - pages that are not allocated
+ * mafc_buddy_free_pages() - how much is free
  * @b: the buddy
+ *
+ * Return: the number of pages that are not allocated.
  */
 static inline unsigned int mafc_buddy_free_pages(const struct mafc_buddy *b)
 {

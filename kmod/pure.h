@@ -13,7 +13,6 @@
 
 #include <linux/bitops.h>
 #include <linux/errno.h>
-#include <linux/limits.h>
 #include <linux/math64.h>
 #include <linux/minmax.h>
 #include <linux/string.h>
@@ -22,21 +21,16 @@
 #else /* user space */
 
 #include <errno.h>
-#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 #include <string.h>
 
-typedef uint8_t u8;
-typedef uint16_t u16;
-typedef uint32_t u32;
-typedef uint64_t u64;
-typedef int32_t s32;
-typedef int64_t s64;
-
-#define U16_MAX		UINT16_MAX
-#define U32_MAX		UINT32_MAX
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef int s32;
+typedef long long s64;
 
 #define min_t(type, a, b) ({		\
 	type _min_a = (a);		\
