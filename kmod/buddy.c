@@ -470,7 +470,7 @@ int mafc_hist_mode(const struct mafc_hist *h)
  * @target: out: one entry for each order, 0 up to @order
  *
  * An order that had at least 1/16 of the requests may keep free blocks: its
- * share of a quarter of the buddy's pages.  The others coalesce at once.
+ * share of half the buddy's pages.  The others coalesce at once.
  */
 void mafc_hist_targets(const struct mafc_hist *h, unsigned int order,
 		       u16 target[])
@@ -481,6 +481,6 @@ void mafc_hist_targets(const struct mafc_hist *h, unsigned int order,
 	for (o = 0; o <= order; o++) {
 		target[o] = 0;
 		if (h->count[o] && h->count[o] >= h->total / 16)
-			target[o] = pages / 4 * h->count[o] / h->total >> o;
+			target[o] = pages / 2 * h->count[o] / h->total >> o;
 	}
 }
