@@ -78,7 +78,7 @@ static void figure(const char *name, const char *fmt, double value)
 
 /* --- progress ------------------------------------------------------------------------------------ */
 
-/* Shows how far a step is: one line that is updated on a terminal, else a line per 10 % or 2 s. */
+/* Shows how far a step is: one line that is updated on a terminal, else a line per 10 % or 4 s. */
 static void progress(const char *step, uint64_t done, uint64_t total)
 {
 	static double last;
@@ -86,7 +86,7 @@ static void progress(const char *step, uint64_t done, uint64_t total)
 	uint64_t tenth = done * 10 / total;
 	double since = now() - last;
 
-	if (done < total && since < (on_tty ? 0.2 : 2.0) && (on_tty || since < 0.5 || tenth == last_tenth))
+	if (done < total && since < (on_tty ? 0.2 : 4.0) && (on_tty || since < 1.0 || tenth == last_tenth))
 		return;
 	last += since;
 	last_tenth = tenth;
@@ -522,5 +522,6 @@ int main(int argc, char **argv)
 		else
 			usage();
 	}
-	return 0;
+	putchar('\n');
+	return fflush(stdout) ? 1 : 0;
 }
