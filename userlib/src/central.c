@@ -1,0 +1,439 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * central.c - what all threads share of a class: its spans with free blocks
+ *
+ * Spans are listed by how full they are, and refills take the fullest: what is
+ * nearly empty gets the time to become empty.  A span is ATTACHED only while a
+ * refill takes blocks from it, so a thread that falls asleep keeps no span from
+ * being compacted.
+ *
+ * Frees take no lock.  They clear bits; a span that was full before is pushed on
+ * the class's stack of pending spans, which the next refill adopts.  How full a
+ * listed span is gets out of date by that, always to the emptier side but for
+ * meshing; it is looked at again when the span comes up.
+ *
+ * Who sets MAFC_SPAN_LISTED owns the link fields, until the span is linked;
+ * after that central.lock of the span's class does.
+ */
+#include "central.h"
+#include "classes.h"
+#include "lock.h"
+#include "pages.h"
+#include "report.h"
+#include "span.h"
+
+#define LISTS		9	/* by eighths of free blocks; the last: empty */
+#define EMPTY		(LISTS - 1)
+#define PENDING_CLOSED	UINT32_MAX
+/* Empty spans that a class keeps, in pages. */
+#define KEEP_PAGES	16
+/* Spans that the kernel is busy with are passed over, up to so many. */
+#define BUSY_MAX	8
+
+#define IDLE_LISTED	(MAFC_SPAN_IDLE | MAFC_SPAN_LISTED)
+
+/**
+ * struct central - of one class
+ * @lock: guards all but @pending
+ * @pending: stack of spans to be linked, linked by span_next(); lock-free;
+ *	PENDING_CLOSED during a fork
+ * @filled: bit i: lists[i] is not empty
+ * @nempty: spans in the last list
+ * @spans: spans created, about (the kernel dissolves without telling)
+ * @lists: first span of each
+ */
+struct central {
+	struct lock lock;
+	uint32_t pending;
+	uint32_t filled;
+	uint32_t nempty;
+	uint32_t spans;
+	uint32_t lists[LISTS];
+} __attribute__((aligned(64)));
+
+static struct central centrals[NCLASSES];
+
+/* Lists: under the lock. */
+
+static unsigned list_for(const struct mafc_span *s, const struct size_class *c)
+{
+	unsigned used = span_used(s);
+
+	return used < c->blocks ? (c->blocks - used) * EMPTY / c->blocks : 0;
+}
+
+static void list_link(struct central *k, struct mafc_span *s, unsigned i)
+{
+	uint32_t first = k->lists[i], n = span_number(s);
+
+	span_next(s) = first;
+	span_prev(s) = 0;
+	span_list(s) = i + 1;
+	if (first)
+		span_prev(&heap.spans[first]) = n;
+	k->lists[i] = n;
+	k->filled |= 1U << i;
+	k->nempty += i == EMPTY;
+}
+
+static void list_unlink(struct central *k, struct mafc_span *s)
+{
+	unsigned i = span_list(s) - 1;
+	uint32_t next = span_next(s), prev = span_prev(s);
+
+	if (next)
+		span_prev(&heap.spans[next]) = prev;
+	if (prev)
+		span_next(&heap.spans[prev]) = next;
+	else
+		k->lists[i] = next;
+	if (!k->lists[i])
+		k->filled &= ~(1U << i);
+	k->nempty -= i == EMPTY;
+	span_list(s) = 0;
+}
+
+/* Link what frees have pushed since the last time. */
+static void adopt_pending(struct central *k, const struct size_class *c)
+{
+	uint32_t n, next;
+	struct mafc_span *s;
+
+	if (!load(&k->pending))
+		return;
+	n = __atomic_exchange_n(&k->pending, 0, __ATOMIC_ACQUIRE);
+	for (; n; n = next) {
+		s = &heap.spans[n];
+		next = span_next(s);
+		list_link(k, s, list_for(s, c));
+	}
+}
+
+/* LISTED is set: leave the span to the next refill, or link it right away. */
+static void push_pending(struct mafc_span *s)
+{
+	unsigned cls = load(&s->size_class);
+	struct central *k = &centrals[cls];
+	uint32_t head = load(&k->pending);
+
+	do {
+		if (unlikely(head == PENDING_CLOSED)) {
+			lock_take(&k->lock);
+			list_link(k, s, list_for(s, &classes[cls]));
+			lock_drop(&k->lock);
+			return;
+		}
+		span_next(s) = head;
+	} while (!__atomic_compare_exchange_n(&k->pending, &head,
+					      span_number(s), true,
+					      __ATOMIC_RELEASE,
+					      __ATOMIC_RELAXED));
+}
+
+/*
+ * A free block, yet nobody knows: list the span.  ATTACHED spans are listed by
+ * whoever detaches them, meshed ones have no blocks to give.
+ */
+static bool mark_listed(struct mafc_span *s)
+{
+	uint32_t state = span_state(s), base;
+
+	for (;;) {
+		base = MAFC_SPAN_STATE(state);
+		if ((state & MAFC_SPAN_LISTED) ||
+		    (base != MAFC_SPAN_IDLE && base != MAFC_SPAN_BUSY))
+			return false;
+		if (__atomic_compare_exchange_n(&s->state, &state,
+						state | MAFC_SPAN_LISTED, false,
+						__ATOMIC_SEQ_CST,
+						__ATOMIC_SEQ_CST))
+			return true;
+	}
+}
+
+/* Nobody hands out its blocks any longer: to the lists, if it has any left. */
+static void detach(struct central *k, struct mafc_span *s,
+		   const struct size_class *c)
+{
+	if (span_used(s) < c->blocks) {
+		list_link(k, s, list_for(s, c));
+		span_change(s, MAFC_SPAN_ATTACHED, IDLE_LISTED);
+		return;
+	}
+	span_change(s, MAFC_SPAN_ATTACHED, MAFC_SPAN_IDLE);
+	/* A free that still saw it ATTACHED relies on us. */
+	if (span_used(s) < c->blocks && mark_listed(s))
+		list_link(k, s, list_for(s, c));
+}
+
+static void unlist(struct mafc_span *s)
+{
+	__atomic_fetch_and(&s->state, ~MAFC_SPAN_LISTED, __ATOMIC_SEQ_CST);
+}
+
+/* The kernel has given the span up, and waits for us to forget it. */
+static void bury(struct mafc_span *s)
+{
+	span_retire(s, MAFC_SPAN_DEAD | MAFC_SPAN_LISTED);
+}
+
+/* What to do with a span that came up in a list. */
+enum verdict { TAKEN, GONE, MOVED, SKIPPED };
+
+static enum verdict examine(struct central *k, struct mafc_span *s,
+			    const struct size_class *c)
+{
+	unsigned list;
+
+	switch (MAFC_SPAN_STATE(span_state(s))) {
+	case MAFC_SPAN_IDLE:
+		list = list_for(s, c);
+		if (list != span_list(s) - 1) {
+			list_unlink(k, s);
+			list_link(k, s, list);
+			return MOVED;
+		}
+		if (!span_change(s, IDLE_LISTED, MAFC_SPAN_ATTACHED))
+			return SKIPPED;
+		list_unlink(k, s);
+		return TAKEN;
+	case MAFC_SPAN_MESHED:
+		list_unlink(k, s);
+		unlist(s);
+		/* It may have died in between, and then nobody else looks. */
+		if (MAFC_SPAN_STATE(span_state(s)) == MAFC_SPAN_DEAD)
+			span_retire(s, MAFC_SPAN_DEAD);
+		return GONE;
+	case MAFC_SPAN_DEAD:
+		list_unlink(k, s);
+		bury(s);
+		return GONE;
+	default:
+		return SKIPPED;
+	}
+}
+
+/* The fullest listed span that can be had, ATTACHED; or NULL. */
+static struct mafc_span *pick(struct central *k, const struct size_class *c)
+{
+	uint32_t filled = k->filled, n, next;
+	unsigned list, skipped = 0;
+
+	for (; filled; filled &= filled - 1) {
+		list = __builtin_ctz(filled);
+		for (n = k->lists[list]; n && skipped < BUSY_MAX; n = next) {
+			struct mafc_span *s = &heap.spans[n];
+
+			next = span_next(s);
+			switch (examine(k, s, c)) {
+			case TAKEN:
+				if (next)
+					__builtin_prefetch(&heap.spans[next]);
+				return s;
+			case MOVED:
+				/* Emptier, most likely: it comes up again. */
+				filled |= k->filled & ~((2U << list) - 1);
+				break;
+			case SKIPPED:
+				skipped++;
+				break;
+			case GONE:
+				break;
+			}
+		}
+	}
+	return NULL;
+}
+
+/*
+ * A new span, ATTACHED.  Classes that grow get some at a time: neighbours are
+ * faulted in together.
+ */
+static struct mafc_span *create(struct central *k, unsigned cls)
+{
+	const struct size_class *c = &classes[cls];
+	unsigned i, got, want = 1 + MIN(k->spans / 8, 15U / c->pages);
+	uint32_t runs[PAGES_RUNS_MAX];
+
+	got = pages_take(c->pages, want, runs);
+	if (!got)
+		return NULL;
+	k->spans += got;
+	for (i = got - 1; i > 0; i--)
+		list_link(k, span_create(runs[i], cls, IDLE_LISTED), EMPTY);
+	return span_create(runs[0], cls, MAFC_SPAN_ATTACHED);
+}
+
+unsigned central_take(unsigned cls, void **blocks, unsigned want, size_t size)
+{
+	const struct size_class *c = &classes[cls];
+	struct mafc_class_count *count = &heap.meta->classes[cls];
+	struct central *k = &centrals[cls];
+	struct mafc_span *s;
+	unsigned got = 0;
+
+	lock_take(&k->lock);
+	adopt_pending(k, c);
+	while (got < want) {
+		s = pick(k, c);
+		if (!s && !got)
+			s = create(k, cls);
+		if (!s)
+			break;
+		got += span_claim(s, blocks + got, want - got);
+		detach(k, s, c);
+	}
+	store(&count->allocs, count->allocs + got);
+	store(&count->requested, count->requested + got * size);
+	lock_drop(&k->lock);
+	return got;
+}
+
+static bool retire_one(struct central *k)
+{
+	struct mafc_span *s = &heap.spans[k->lists[EMPTY]];
+
+	/* A root must stay, as long as anything is meshed into it. */
+	if (span_state(s) != IDLE_LISTED || !span_empty(s) ||
+	    !span_change(s, IDLE_LISTED, MAFC_SPAN_ATTACHED))
+		return false;
+	list_unlink(k, s);
+	if (!span_retire(s, MAFC_SPAN_ATTACHED)) {
+		detach(k, s, &classes[load(&s->size_class)]);
+		return false;
+	}
+	k->spans -= k->spans > 0;
+	return true;
+}
+
+/* The last block of a span was freed.  If the lock is taken: next time. */
+static void noinline emptied(struct mafc_span *s)
+{
+	unsigned cls = load(&s->size_class);
+	struct central *k = &centrals[cls];
+	unsigned keep = MAX(KEEP_PAGES / classes[cls].pages, 1);
+
+	if (!lock_try(&k->lock))
+		return;
+	adopt_pending(k, &classes[cls]);
+	if (load(&s->size_class) == cls && span_list(s) && span_empty(s)) {
+		list_unlink(k, s);
+		list_link(k, s, EMPTY);
+		while (k->nempty > keep && retire_one(k))
+			;
+	}
+	lock_drop(&k->lock);
+}
+
+/* Clear the bits @mask of word @word of span @s, and see what that changes. */
+static void give_bits(struct mafc_span *s, unsigned word, uint64_t mask)
+{
+	struct mafc_span *root;
+	uint64_t twice = span_clear(s, word, mask, &root);
+	unsigned n;
+
+	if (unlikely(twice)) {
+		n = word * 64 + __builtin_ctzll(twice);
+		report_misuse("double free", (char *)heap.small +
+			      ((size_t)span_number(s) << PAGE_SHIFT) +
+			      (size_t)n * classes[load(&s->size_class)].size);
+		return;
+	}
+	if (unlikely(!(load(&root->state) & MAFC_SPAN_LISTED)) &&
+	    mark_listed(root))
+		push_pending(root);
+	if (unlikely(span_empty(root)))
+		emptied(root);
+}
+
+void central_give(unsigned cls, void **blocks, unsigned n)
+{
+	struct mafc_span *s = NULL, *last = NULL;
+	unsigned i, word = 0;
+	uint64_t mask = 0;
+	int b;
+
+	for (i = 0; i < n; i++)
+		__builtin_prefetch(&heap.spans[small_page(blocks[i])], 1);
+	/* Neighbours in the bin are often neighbours in a span. */
+	for (i = 0; i < n; i++) {
+		s = span_of(blocks[i]);
+		b = span_block(s, blocks[i]);
+		if (unlikely(b < 0)) {
+			report_misuse("free of a pointer into a block",
+				      blocks[i]);
+			continue;
+		}
+		if (mask && (s != last || word != (unsigned)b / 64 ||
+			     (mask >> b % 64 & 1))) {
+			give_bits(last, word, mask);
+			mask = 0;
+		}
+		last = s;
+		word = b / 64;
+		mask |= 1ULL << b % 64;
+	}
+	if (mask)
+		give_bits(last, word, mask);
+	count_add(&heap.meta->classes[cls].frees, n);
+}
+
+void central_trim(void)
+{
+	struct mafc_span *s;
+	struct central *k;
+	unsigned cls, list;
+	uint32_t n, next;
+
+	for (cls = 1; cls < nclasses; cls++) {
+		k = &centrals[cls];
+		lock_take(&k->lock);
+		adopt_pending(k, &classes[cls]);
+		for (list = 0; list < EMPTY; list++)
+			for (n = k->lists[list]; n; n = next) {
+				s = &heap.spans[n];
+				next = span_next(s);
+				if (span_empty(s)) {
+					list_unlink(k, s);
+					list_link(k, s, EMPTY);
+				}
+			}
+		while (k->lists[EMPTY] && retire_one(k))
+			;
+		lock_drop(&k->lock);
+	}
+}
+
+void central_lock(void)
+{
+	struct central *k;
+	unsigned cls;
+
+	for (cls = 1; cls < nclasses; cls++) {
+		k = &centrals[cls];
+		lock_take(&k->lock);
+		/* No link must be half made in the child's copy. */
+		adopt_pending(k, &classes[cls]);
+		while (!__atomic_compare_exchange_n(&k->pending,
+						    &(uint32_t){ 0 },
+						    PENDING_CLOSED, false,
+						    __ATOMIC_ACQUIRE,
+						    __ATOMIC_RELAXED))
+			adopt_pending(k, &classes[cls]);
+	}
+}
+
+void central_unlock(bool child)
+{
+	struct central *k;
+	unsigned cls;
+
+	for (cls = 1; cls < nclasses; cls++) {
+		k = &centrals[cls];
+		store_release(&k->pending, 0);
+		if (child)
+			lock_reset(&k->lock);
+		else
+			lock_drop(&k->lock);
+	}
+}

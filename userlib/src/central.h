@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* central.h - what all threads share of a class */
+#ifndef MAFC_CENTRAL_H
+#define MAFC_CENTRAL_H
+
+#include "types.h"
+
+/*
+ * Hand out up to @want blocks of class @cls; 0: out of memory.  @size is what
+ * was asked for by the call that needs them: for the statistics.
+ */
+unsigned central_take(unsigned cls, void **blocks, unsigned want, size_t size);
+/* Take @n blocks of class @cls back. */
+void central_give(unsigned cls, void **blocks, unsigned n);
+/* Give all empty spans up. */
+void central_trim(void);
+/* Around a fork; central_unlock() also in the child. */
+void central_lock(void);
+void central_unlock(bool child);
+
+#endif

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * cxx.c - operator new and delete, by their mangled names
+ *
+ * Built with -fexceptions: bad_alloc passes through these frames.  The C++
+ * library is not linked; without it nobody can call these either, except a
+ * program that brings only the operators, and that one is ended.
+ */
+#include <stdlib.h>
+
+#include "malloc.h"
+
+#ifndef MAFC_PREFIX
+
+typedef void (*new_handler)(void);
+
+extern void throw_bad_alloc(void)
+	__asm__("_ZSt17__throw_bad_allocv") __attribute__((weak));
+extern new_handler get_new_handler(void)
+	__asm__("_ZSt15get_new_handlerv") __attribute__((weak));
+
+static void *try_once(size_t size, size_t align)
+{
+	return align ? alloc_aligned(align, size) : API(malloc)(size);
+}
+
+/* Ask the handler to find memory, as long as there is one. */
+static void noinline *new_slow(size_t size, size_t align, bool nothrow)
+{
+	new_handler handler;
+	void *p;
+
+	do {
+		handler = get_new_handler ? get_new_handler() : NULL;
+		if (!handler) {
+			if (nothrow)
+				return NULL;
+			if (throw_bad_alloc)
+				throw_bad_alloc();
+			abort();
+		}
+		handler();
+		p = try_once(size, align);
+	} while (!p);
+	return p;
+}
+
+static inline void *new(size_t size, size_t align, bool nothrow)
+{
+	void *p = try_once(size, align);
+
+	return likely(p) ? p : new_slow(size, align, nothrow);
+}
+
+#define NEW(name, args, size, align, nothrow)				\
+	MAFC_EXPORT void *name args;					\
+	void *name args { return new(size, align, nothrow); }
+
+#define DELETE(name, args)						\
+	MAFC_EXPORT void name args;					\
+	void name args { API(free)(p); }
+
+/* The sized and aligned forms need no second look: pages know their class. */
+#define UNUSED __attribute__((unused))
+
+NEW(_Znwm, (size_t n), n, 0, false)
+NEW(_Znam, (size_t n), n, 0, false)
+NEW(_ZnwmRKSt9nothrow_t, (size_t n, const void *t UNUSED), n, 0, true)
+NEW(_ZnamRKSt9nothrow_t, (size_t n, const void *t UNUSED), n, 0, true)
+NEW(_ZnwmSt11align_val_t, (size_t n, size_t a), n, a, false)
+NEW(_ZnamSt11align_val_t, (size_t n, size_t a), n, a, false)
+NEW(_ZnwmSt11align_val_tRKSt9nothrow_t,
+    (size_t n, size_t a, const void *t UNUSED), n, a, true)
+NEW(_ZnamSt11align_val_tRKSt9nothrow_t,
+    (size_t n, size_t a, const void *t UNUSED), n, a, true)
+
+DELETE(_ZdlPv, (void *p))
+DELETE(_ZdaPv, (void *p))
+DELETE(_ZdlPvm, (void *p, size_t n UNUSED))
+DELETE(_ZdaPvm, (void *p, size_t n UNUSED))
+DELETE(_ZdlPvRKSt9nothrow_t, (void *p, const void *t UNUSED))
+DELETE(_ZdaPvRKSt9nothrow_t, (void *p, const void *t UNUSED))
+DELETE(_ZdlPvSt11align_val_t, (void *p, size_t a UNUSED))
+DELETE(_ZdaPvSt11align_val_t, (void *p, size_t a UNUSED))
+DELETE(_ZdlPvmSt11align_val_t, (void *p, size_t n UNUSED, size_t a UNUSED))
+DELETE(_ZdaPvmSt11align_val_t, (void *p, size_t n UNUSED, size_t a UNUSED))
+DELETE(_ZdlPvSt11align_val_tRKSt9nothrow_t,
+       (void *p, size_t a UNUSED, const void *t UNUSED))
+DELETE(_ZdaPvSt11align_val_tRKSt9nothrow_t,
+       (void *p, size_t a UNUSED, const void *t UNUSED))
+
+#endif

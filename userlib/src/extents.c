@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * extents.c - runs of large pages: tags, and bins by size
+ *
+ * Good fit in constant time after M. Masmano et al., "TLSF" (ECRTS'04): bins of
+ * one size each below 32 pages, then 8 per doubling; a bitmap says which have
+ * anything.  A few entries of the bin that the size itself falls into are tried
+ * first; everything in higher bins fits.
+ */
+#include "extents.h"
+
+#define LINEAR		32U	/* bins of one size */
+#define SUB_SHIFT	3	/* log2 of bins per doubling */
+#define BINS		256U
+#define TRIES		8
+
+/**
+ * struct shelf - the free extents of one kind
+ * @filled: bit i: first[i] is not 0
+ * @first: by bin, first page of an extent
+ */
+struct shelf {
+	uint64_t filled[BINS / 64];
+	uint32_t first[BINS];
+};
+
+static struct shelf shelves[2];
+static uint32_t top = 1;	/* page 0 stays unused: 0 ends lists */
+static uint32_t dirty;
+
+static struct shelf *shelf_of(enum extent_kind kind)
+{
+	return &shelves[kind == EXTENT_CLEAN];
+}
+
+uint32_t extents_top(void)
+{
+	return load(&top);
+}
+
+uint32_t extents_dirty(void)
+{
+	return load(&dirty);
+}
+
+static unsigned bin_of(uint32_t pages)
+{
+	unsigned log;
+
+	if (pages < LINEAR)
+		return pages;
+	log = 31 - __builtin_clz(pages);
+	return LINEAR + ((log - 5) << SUB_SHIFT) +
+	       (pages >> (log - SUB_SHIFT) & ((1U << SUB_SHIFT) - 1));
+}
+
+void extent_tag(uint32_t first, uint32_t pages, enum extent_kind kind)
+{
+	struct extent *e = extents();
+
+	e[first].pages = pages;
+	e[first + pages - 1].pages = pages;
+	e[first + pages - 1].tail = kind;
+	e[first].head = kind;
+}
+
+static void shelf_add(uint32_t first, uint32_t pages, enum extent_kind kind)
+{
+	struct extent *e = extents();
+	struct shelf *s = shelf_of(kind);
+	unsigned bin = bin_of(pages);
+
+	extent_tag(first, pages, kind);
+	e[first].prev = 0;
+	e[first].next = s->first[bin];
+	if (s->first[bin])
+		e[s->first[bin]].prev = first;
+	s->first[bin] = first;
+	s->filled[bin / 64] |= 1ULL << bin % 64;
+	if (kind == EXTENT_DIRTY)
+		store(&dirty, dirty + pages);
+}
+
+uint32_t extent_remove(uint32_t first)
+{
+	struct extent *e = extents(), *x = &e[first];
+	struct shelf *s = shelf_of(x->head);
+	unsigned bin = bin_of(x->pages);
+
+	if (x->next)
+		e[x->next].prev = x->prev;
+	if (x->prev)
+		e[x->prev].next = x->next;
+	else
+		s->first[bin] = x->next;
+	if (!s->first[bin])
+		s->filled[bin / 64] &= ~(1ULL << bin % 64);
+	if (x->head == EXTENT_DIRTY)
+		store(&dirty, dirty - x->pages);
+	e[first + x->pages - 1].tail = EXTENT_NONE;
+	x->head = EXTENT_NONE;
+	return x->pages;
+}
+
+void extent_insert(uint32_t first, uint32_t pages, enum extent_kind kind)
+{
+	struct extent *e = extents();
+	uint32_t n;
+
+	/* The tags of what is merged would lie inside: they go first. */
+	e[first].head = EXTENT_NONE;
+	e[first + pages - 1].tail = EXTENT_NONE;
+	if (first > 1 && e[first - 1].tail == kind) {
+		n = extent_remove(first - e[first - 1].pages);
+		first -= n;
+		pages += n;
+	}
+	if (first + pages < top && e[first + pages].head == kind)
+		pages += extent_remove(first + pages);
+	/* What never was in use needs no tag. */
+	if (kind == EXTENT_CLEAN && first + pages == top) {
+		store(&top, first);
+		return;
+	}
+	shelf_add(first, pages, kind);
+}
+
+/* First page of @pages aligned ones within a free extent, or 0. */
+static uint32_t fits(uint32_t first, uint32_t pages, uint32_t align)
+{
+	uint32_t at = round_up(first, align);
+
+	return at - first + pages <= extents()[first].pages ? at : 0;
+}
+
+/* First bin from @bin on that has anything; BINS: none. */
+static unsigned next_filled(const struct shelf *s, unsigned bin)
+{
+	unsigned word = bin / 64;
+	uint64_t bits;
+
+	if (bin >= BINS)
+		return BINS;
+	bits = s->filled[word] & ~0ULL << bin % 64;
+	while (!bits) {
+		if (++word == BINS / 64)
+			return BINS;
+		bits = s->filled[word];
+	}
+	return word * 64 + __builtin_ctzll(bits);
+}
+
+/* An extent in a bin of @s that @pages aligned pages can be cut from. */
+static uint32_t search(const struct shelf *s, uint32_t pages, uint32_t align)
+{
+	unsigned bin = bin_of(pages), sure = bin_of(pages + align - 1) + 1;
+	unsigned tries = TRIES;
+	uint32_t x;
+
+	while ((bin = next_filled(s, bin)) < BINS) {
+		if (bin >= sure)
+			return s->first[bin];
+		for (x = s->first[bin]; x && tries; x = extents()[x].next) {
+			tries--;
+			if (fits(x, pages, align))
+				return x;
+		}
+		bin = tries ? bin + 1 : sure;
+	}
+	return 0;
+}
+
+uint32_t extent_find(enum extent_kind kind, uint32_t pages, uint32_t align)
+{
+	uint32_t x = search(shelf_of(kind), pages, align), at, len;
+
+	if (!x)
+		return 0;
+	at = fits(x, pages, align);
+	len = extent_remove(x);
+	if (at > x)
+		shelf_add(x, at - x, kind);
+	if (x + len > at + pages)
+		shelf_add(at + pages, x + len - at - pages, kind);
+	return at;
+}
+
+uint32_t extent_extend(uint32_t pages, uint32_t align)
+{
+	uint64_t at = round_up((uint64_t)top, align);
+	uint32_t before = top;
+
+	if (at + pages > heap.large_bytes >> PAGE_SHIFT ||
+	    !region_large_upto(at + pages))
+		return 0;
+	store(&top, at + pages);
+	if (at > before)
+		extent_insert(before, at - before, EXTENT_CLEAN);
+	return at;
+}
+
+bool extent_take_after(uint32_t first, uint32_t pages)
+{
+	struct extent *e = extents();
+	enum extent_kind kind;
+	uint32_t len;
+
+	if (first == top)
+		return extent_extend(pages, 1) != 0;
+	kind = e[first].head;
+	if ((kind != EXTENT_DIRTY && kind != EXTENT_CLEAN) ||
+	    e[first].pages < pages)
+		return false;
+	len = extent_remove(first);
+	if (len > pages)
+		shelf_add(first + pages, len - pages, kind);
+	return true;
+}
+
+uint32_t extent_longest(void)
+{
+	const struct shelf *s = shelf_of(EXTENT_DIRTY);
+	int word;
+
+	for (word = BINS / 64 - 1; word >= 0; word--)
+		if (s->filled[word])
+			return s->first[word * 64 + 63 -
+					__builtin_clzll(s->filled[word])];
+	return 0;
+}

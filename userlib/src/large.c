@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * large.c - blocks of whole pages
+ *
+ * Extents with boundary tags, as D. Knuth describes them (TAOCP 1, 2.5), kept
+ * apart from the memory that they describe.  Free extents lie in bins by size
+ * (extents.c).  What was in use before ("dirty") is preferred: its pages are
+ * likely to be there still.  Dirty and clean neighbours are not merged, so that
+ * it stays known what reads as zeros.
+ *
+ * On the device, the kernel drops the pages of free extents by and by, from the
+ * page map; very long ones are released at once.  On anonymous memory we do it,
+ * when free memory exceeds a share of the memory in use.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "extents.h"
+#include "os.h"
+#include "report.h"
+#include "region.h"
+
+/* Free extents may hold so much before some are released (anonymous). */
+#define DIRTY_MIN	((64U << 20) >> PAGE_SHIFT)
+/* Blocks this long are moved by remapping; below, copying is faster. */
+#define REMAP_MIN	((size_t)1 << 20)
+
+/* Guards the large page map, all tags and bins, and RES_LARGE and followers. */
+struct lock large_lock;
+
+static void map_bits(uint32_t first, uint32_t pages, bool set)
+{
+	uint64_t *word = &heap.large_map[first / 64], mask;
+	uint32_t bit = first % 64, n;
+
+	for (; pages; pages -= n, bit = 0, word++) {
+		n = MIN(64 - bit, pages);
+		mask = (n == 64 ? ~0ULL : (1ULL << n) - 1) << bit;
+		store(word, set ? *word | mask : *word & ~mask);
+	}
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+static size_t byte_offset(uint32_t page)
+{
+	return (size_t)page << PAGE_SHIFT;
+}
+
+static void *page_address(uint32_t page)
+{
+	return (void *)(heap.large + byte_offset(page));
+}
+
+static void count_large(int64_t pages)
+{
+	struct mafc_meta *m = heap.meta;
+
+	store(&m->large_live, m->large_live + pages * (int64_t)PAGE_SIZE);
+}
+
+/* The program's, from now on: the kernel may be asked to back it. */
+static void take(uint32_t first, uint32_t pages)
+{
+	extent_tag(first, pages, EXTENT_USED);
+	map_bits(first, pages, true);
+	count_large(pages);
+}
+
+/* A free run comes back into the bins, merged with its neighbours. */
+static void give(uint32_t first, uint32_t pages, enum extent_kind kind)
+{
+	map_bits(first, pages, false);
+	extent_insert(first, pages, kind);
+}
+
+/*
+ * Release extents until @keep dirty pages are left, the longest first: the
+ * least calls for the most memory.
+ */
+static size_t release_down_to(uint32_t keep)
+{
+	uint32_t first, pages;
+	size_t released = 0;
+
+	while (extents_dirty() > keep && (first = extent_longest())) {
+		pages = extent_remove(first);
+		if (!heap.os->release(byte_offset(first), byte_offset(pages))) {
+			extent_insert(first, pages, EXTENT_DIRTY);
+			break;
+		}
+		extent_insert(first, pages, EXTENT_CLEAN);
+		released += byte_offset(pages);
+	}
+	return released;
+}
+
+static void limit_dirty(void)
+{
+	uint32_t live = heap.meta->large_live >> PAGE_SHIFT;
+
+	if (heap.os->compacts || extents_dirty() <= MAX(DIRTY_MIN, live / 4))
+		return;
+	release_down_to(MAX(DIRTY_MIN, live / 4) / 2);
+}
+
+/* Find @pages pages at a multiple of @align; says if they are zero. 0: none. */
+static uint32_t find(uint32_t pages, uint32_t align, bool *zero)
+{
+	enum extent_kind kind = EXTENT_DIRTY;
+	uint32_t at = extent_find(kind, pages, align);
+
+	if (!at) {
+		kind = EXTENT_CLEAN;
+		at = extent_find(kind, pages, align);
+	}
+	if (!at)
+		at = extent_extend(pages, align);
+	/* Short of address space: what is clean can be merged. */
+	if (!at && release_down_to(0)) {
+		at = extent_find(kind, pages, align);
+		if (!at)
+			at = extent_extend(pages, align);
+	}
+	*zero = kind == EXTENT_CLEAN;
+	return at;
+}
+
+void *large_alloc(size_t size, size_t align, bool zero)
+{
+	uint32_t pages = pages_of(size), unit = MAX(align >> PAGE_SHIFT, 1UL);
+	uint32_t at;
+	bool zeroed;
+
+	if (size > heap.large_bytes || align > heap.large_bytes)
+		goto nomem;
+	pages = MAX(pages, 1U);
+	/* Where the kernel can map 2 MiB at a time, let it. */
+	if (pages >= HUGE_PAGES)
+		unit = MAX(unit, HUGE_PAGES);
+	lock_take(&large_lock);
+	at = find(pages, unit, &zeroed);
+	if (!at && unit > MAX(align >> PAGE_SHIFT, 1UL))
+		at = find(pages, MAX(align >> PAGE_SHIFT, 1UL), &zeroed);
+	if (at) {
+		take(at, pages);
+		store(&heap.meta->large_allocs, heap.meta->large_allocs + 1);
+	}
+	lock_drop(&large_lock);
+	if (!at)
+		goto nomem;
+	if (zero && !zeroed)
+		memset(page_address(at), 0, byte_offset(pages));
+	return page_address(at);
+nomem:
+	errno = ENOMEM;
+	return NULL;
+}
+
+static bool is_block(const void *p)
+{
+	return !((uintptr_t)p & (PAGE_SIZE - 1)) &&
+	       large_page(p) < extents_top() &&
+	       extents()[large_page(p)].head == EXTENT_USED;
+}
+
+size_t large_size(const void *p)
+{
+	return is_block(p) ? byte_offset(extents()[large_page(p)].pages) : 0;
+}
+
+static void free_pages(uint32_t first, uint32_t pages)
+{
+	size_t bytes = byte_offset(pages);
+	bool clean = false;
+
+	if (unlikely(bytes >= heap.os->release_min)) {
+		/* Still tagged as in use: nobody else comes near. */
+		lock_drop(&large_lock);
+		clean = heap.os->release(byte_offset(first), bytes);
+		lock_take(&large_lock);
+	}
+	give(first, pages, clean ? EXTENT_CLEAN : EXTENT_DIRTY);
+	count_large(-(int64_t)pages);
+	limit_dirty();
+}
+
+void large_free(void *p)
+{
+	uint32_t first = large_page(p);
+
+	bool ok;
+
+	lock_take(&large_lock);
+	ok = is_block(p);
+	if (likely(ok)) {
+		extents()[first].head = EXTENT_NONE;
+		free_pages(first, extents()[first].pages);
+		store(&heap.meta->large_frees, heap.meta->large_frees + 1);
+	}
+	lock_drop(&large_lock);
+	if (unlikely(!ok))
+		report_misuse("free of what is no block", p);
+}
+
+static bool grow_in_place(uint32_t first, uint32_t old, uint32_t pages)
+{
+	uint32_t more = pages - old;
+
+	if (!extent_take_after(first + old, more))
+		return false;
+	/* The former last page lies inside now; its tag must not show. */
+	extents()[first + old - 1].tail = EXTENT_NONE;
+	take(first, pages);
+	count_large(-(int64_t)old);
+	return true;
+}
+
+bool large_resize(void *p, size_t size)
+{
+	uint32_t first = large_page(p), pages = MAX(pages_of(size), 1UL), old;
+	bool ok = true;
+
+	if (size > heap.large_bytes)
+		return false;
+	lock_take(&large_lock);
+	old = extents()[first].pages;
+	if (pages < old) {
+		extents()[first + old - 1].tail = EXTENT_NONE;
+		extent_tag(first, pages, EXTENT_USED);
+		free_pages(first + pages, old - pages);
+	} else if (pages > old) {
+		ok = grow_in_place(first, old, pages);
+	}
+	lock_drop(&large_lock);
+	return ok;
+}
+
+void *large_move(void *p, size_t size)
+{
+	size_t old = large_size(p), len = MIN(old, round_up(size, PAGE_SIZE));
+	void *new = large_alloc(size, PAGE_SIZE, false);
+
+	if (!new)
+		return NULL;
+	if (len < REMAP_MIN ||
+	    !heap.os->remap((uintptr_t)p - heap.large,
+			    (uintptr_t)new - heap.large, len))
+		memcpy(new, p, MIN(len, size));
+	large_free(p);
+	return new;
+}
+
+size_t large_trim(void)
+{
+	size_t released;
+
+	lock_take(&large_lock);
+	released = release_down_to(0);
+	lock_drop(&large_lock);
+	return released;
+}
+
+size_t large_dirty(void)
+{
+	return byte_offset(extents_dirty());
+}

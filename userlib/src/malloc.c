@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * malloc.c - malloc, free and their like
+ *
+ * What the standards leave open is done as in glibc: realloc to 0 frees, sizes
+ * over PTRDIFF_MAX fail with ENOMEM, free keeps errno, memalign rounds an odd
+ * alignment up while aligned_alloc refuses it.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <string.h>
+
+#include "cache.h"
+#include "classes.h"
+#include "init.h"
+#include "large.h"
+#include "malloc.h"
+#include "report.h"
+
+static void *fail(int error)
+{
+	errno = error;
+	return NULL;
+}
+
+static void *alloc_large(size_t size, size_t align, bool zero)
+{
+	if (unlikely(size > PTRDIFF_MAX || !heap_start()))
+		return fail(ENOMEM);
+	return large_alloc(size, align, zero);
+}
+
+static void noinline *alloc_slow(size_t size)
+{
+	void *p;
+
+	if (size <= SMALL_MAX && heap_start()) {
+		p = cache_refill(class_of(size), size);
+		if (likely(p))
+			return p;
+	}
+	/* Also when the small region is full. */
+	return alloc_large(size, GRAIN, false);
+}
+
+static inline void *alloc(size_t size)
+{
+	void *p;
+
+	if (likely(size <= SMALL_MAX)) {
+		p = cache_pop(class_of(size));
+		if (likely(p))
+			return p;
+	}
+	return alloc_slow(size);
+}
+
+static void noinline release_slow(void *p)
+{
+	int saved = errno;
+	unsigned cls;
+
+	if (!p)
+		return;
+	if (in_small(p)) {
+		cls = heap.page_class[small_page(p)];
+		if (likely(cls))
+			cache_overflow(cls, p);
+		else
+			report_misuse("free of what is no block", p);
+	} else if (in_large(p)) {
+		large_free(p);
+	} else {
+		report_misuse("free of memory that is not from malloc", p);
+	}
+	errno = saved;
+}
+
+static inline void release(void *p)
+{
+	if (likely(in_small(p)) &&
+	    likely(cache_push(heap.page_class[small_page(p)], p)))
+		return;
+	release_slow(p);
+}
+
+static size_t block_size(const void *p)
+{
+	if (in_small(p))
+		return classes[heap.page_class[small_page(p)]].size;
+	return in_large(p) ? large_size(p) : 0;
+}
+
+void *alloc_aligned(size_t align, size_t size)
+{
+	unsigned cls;
+	void *p;
+
+	if (align <= GRAIN)
+		return alloc(size);
+	if (unlikely(!heap_start()))
+		return fail(ENOMEM);
+	cls = class_aligned(size, align);
+	if (!cls)
+		return alloc_large(size, align, false);
+	p = cache_pop(cls);
+	if (!p)
+		p = cache_refill(cls, size);
+	return p ? p : fail(ENOMEM);
+}
+
+void *API(malloc)(size_t size)
+{
+	return alloc(size);
+}
+
+void API(free)(void *p)
+{
+	release(p);
+}
+
+void *API(calloc)(size_t n, size_t size)
+{
+	size_t bytes;
+	void *p;
+
+	if (unlikely(__builtin_mul_overflow(n, size, &bytes)))
+		return fail(ENOMEM);
+	if (bytes > SMALL_MAX)
+		return alloc_large(bytes, GRAIN, true);
+	p = alloc(bytes);
+	return likely(p) ? memset(p, 0, bytes) : p;
+}
+
+/* Worth keeping: what fits, and leaves less than a quarter unused. */
+static bool keep_block(size_t have, size_t size)
+{
+	return size <= have && size >= have - have / 4;
+}
+
+static void noinline *resize(void *p, size_t size)
+{
+	size_t have = block_size(p);
+	void *new;
+
+	if (unlikely(!have)) {
+		report_misuse("realloc of what is no block", p);
+		return fail(ENOMEM);
+	}
+	if (size > SMALL_MAX && in_large(p)) {
+		if (pages_of(size) << PAGE_SHIFT == have ||
+		    large_resize(p, size))
+			return p;
+		return size > PTRDIFF_MAX ? fail(ENOMEM) : large_move(p, size);
+	}
+	new = alloc(size);
+	if (!new)
+		return NULL;
+	memcpy(new, p, MIN(size, have));
+	release(p);
+	return new;
+}
+
+void *API(realloc)(void *p, size_t size)
+{
+	if (!p)
+		return alloc(size);
+	if (!size) {
+		release(p);
+		return NULL;
+	}
+	if (in_small(p) && keep_block(block_size(p), size))
+		return p;
+	return resize(p, size);
+}
+
+void *API(reallocarray)(void *p, size_t n, size_t size)
+{
+	size_t bytes;
+
+	if (__builtin_mul_overflow(n, size, &bytes))
+		return fail(ENOMEM);
+	return API(realloc)(p, bytes);
+}
+
+void API(cfree)(void *p)
+{
+	release(p);
+}
+
+void API(free_sized)(void *p, size_t size)
+{
+	(void)size;
+	release(p);
+}
+
+void API(free_aligned_sized)(void *p, size_t align, size_t size)
+{
+	(void)align, (void)size;
+	release(p);
+}
+
+static bool power_of_two(size_t n)
+{
+	return n && !(n & (n - 1));
+}
+
+void *API(memalign)(size_t align, size_t size)
+{
+	if (align > SIZE_MAX / 2 + 1)
+		return fail(EINVAL);
+	if (!power_of_two(align) && align > GRAIN)
+		align = 1UL << (64 - __builtin_clzl(align));
+	return alloc_aligned(align, size);
+}
+
+void *API(aligned_alloc)(size_t align, size_t size)
+{
+	return power_of_two(align) ? alloc_aligned(align, size) : fail(EINVAL);
+}
+
+int API(posix_memalign)(void **p, size_t align, size_t size)
+{
+	int saved = errno;
+	void *new;
+
+	if (!power_of_two(align) || align % sizeof(void *))
+		return EINVAL;
+	new = alloc_aligned(align, size);
+	errno = saved;
+	if (!new)
+		return ENOMEM;
+	*p = new;
+	return 0;
+}
+
+void *API(valloc)(size_t size)
+{
+	return alloc_aligned(PAGE_SIZE, size);
+}
+
+void *API(pvalloc)(size_t size)
+{
+	if (size > PTRDIFF_MAX)
+		return fail(ENOMEM);
+	return alloc_aligned(PAGE_SIZE, round_up(size, PAGE_SIZE));
+}
+
+size_t API(malloc_usable_size)(void *p)
+{
+	return p ? block_size(p) : 0;
+}
+
+/* Under these names, programs and libraries reach past their own malloc. */
+#ifndef MAFC_PREFIX
+#define ALIAS(of) \
+	__attribute__((alias(#of), copy(of), visibility("default")))
+void *__libc_malloc(size_t size) ALIAS(malloc);
+void *__libc_calloc(size_t n, size_t size) ALIAS(calloc);
+void *__libc_realloc(void *p, size_t size) ALIAS(realloc);
+void *__libc_reallocarray(void *p, size_t n, size_t size) ALIAS(reallocarray);
+void __libc_free(void *p) ALIAS(free);
+void __libc_cfree(void *p) ALIAS(cfree);
+void *__libc_memalign(size_t align, size_t size) ALIAS(memalign);
+void *__libc_valloc(size_t size) ALIAS(valloc);
+void *__libc_pvalloc(size_t size) ALIAS(pvalloc);
+int __posix_memalign(void **p, size_t align, size_t size) ALIAS(posix_memalign);
+#endif
