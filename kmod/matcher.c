@@ -2,9 +2,10 @@
 /*
  * matcher.c - which spans to mesh
  *
- * A span's signature is its bitmap folded to 16 bits: block i counts as place
- * i modulo 16.  Up to 16 blocks the signature is the bitmap; above, spans with
- * disjoint signatures are disjoint, though not the other way round.
+ * A span's signature is its bitmap as far as the first 16 blocks.  Up to 16
+ * blocks that is all of it; above, spans whose signatures are disjoint need a
+ * look at the rest, but then only a few are left to look at.  (Folding all
+ * blocks to 16 groups was tried: the groups fill up long before the spans do.)
  *
  * The unmatched spans are in two orders: in lists by signature, to look up a
  * pattern, and in levels by number of live blocks, to take the fullest and to
@@ -17,13 +18,22 @@
 
 /* Look up all subsets of the free places where these are at most so many. */
 #define ENUM_PLACES	9
-/* Else compare so many spans, so many per level. */
-#define PROBES		96
-#define PROBES_LEVEL	24
-/* Do not probe levels where fewer than one in so many spans would fit. */
-#define PROBE_ODDS	64
+/* Spans to compare in the list of each of them, if the bitmap is longer. */
+#define ENUM_CHAIN	2
+/*
+ * Else compare so many spans, so many per level, and none at levels where fewer
+ * than one in so many would fit.  A comparison takes a few nanoseconds, a mesh
+ * takes microseconds: looking hard pays.
+ */
+#define PROBES		4096
+#define PROBES_LEVEL	512
+#define PROBE_ODDS	1024
+/* Blocks are not always live at random: try so many of the emptiest anyway. */
+#define PROBES_ANYWAY	64
 /* A span whose partners failed so often in a row gets no more. */
 #define FAILS_MAX	4
+/* Stop a search that has found nothing after so many steps. */
+#define STEPS_MAX	65536
 
 #define NONE		MAFC_MATCHER_NONE
 
@@ -58,14 +68,6 @@ static struct span *span(const struct mafc_matcher *m, unsigned int i)
 static u64 *bitmap(const struct mafc_matcher *m, unsigned int i)
 {
 	return (u64 *)(span(m, m->capacity)) + i * m->words;
-}
-
-static u16 fold(const u64 bits[4])
-{
-	u64 x = bits[0] | bits[1] | bits[2] | bits[3];
-
-	x |= x >> 32;
-	return x | x >> 16;
 }
 
 static bool disjoint(const struct mafc_matcher *m, unsigned int i)
@@ -159,6 +161,18 @@ static unsigned int level_down(const struct mafc_matcher *m, unsigned int k)
 	return bits ? w * 64 + fls64(bits) - 1 : 0;
 }
 
+/* Lowest level that has spans; 0: none. */
+static unsigned int level_lowest(const struct mafc_matcher *m)
+{
+	unsigned int w;
+
+	for (w = 0; w < 4; w++) {
+		if (m->levels[w])
+			return w * 64 + __ffs64(m->levels[w]);
+	}
+	return 0;
+}
+
 static bool pick_dst(struct mafc_matcher *m)
 {
 	unsigned int k = level_down(m, MAFC_MATCHER_BLOCKS_MAX - 1);
@@ -176,21 +190,29 @@ static bool pick_dst(struct mafc_matcher *m)
 	return true;
 }
 
-/* The fullest pattern that lies within the free places, by enumeration. */
+/* The fullest span whose signature lies within the free places. */
 static u16 find_subset(struct mafc_matcher *m, u16 places)
 {
-	unsigned int most = min_t(unsigned int, hweight32(places),
-				  level_down(m, MAFC_MATCHER_BLOCKS_MAX - 1));
-	unsigned int best = 0, sub;
-	u16 found = NONE;
+	unsigned int most = level_down(m, MAFC_MATCHER_BLOCKS_MAX - 1);
+	unsigned int best = 0, sub = places + 1, k;
+	u16 found = NONE, i;
 
-	for (sub = places; sub && best < most; sub = (sub - 1) & places) {
+	if (!m->words)
+		most = min_t(unsigned int, most, hweight32(places));
+	while (sub && best < most) {
+		sub = (sub - 1) & places;
 		m->steps++;
-		if (!(m->filled[sub / 64] >> (sub % 64) & 1) ||
-		    hweight32(sub) <= best)
+		if (!(m->filled[sub / 64] >> (sub % 64) & 1))
 			continue;
-		best = hweight32(sub);
-		found = m->head[sub];
+		i = m->head[sub];
+		for (k = 0; k < ENUM_CHAIN && i != NONE; k++) {
+			m->steps++;
+			if (span(m, i)->live > best && disjoint(m, i)) {
+				best = span(m, i)->live;
+				found = i;
+			}
+			i = m->words ? span(m, i)->next : NONE;
+		}
 	}
 	return found;
 }
@@ -220,6 +242,10 @@ static u16 find_probe(struct mafc_matcher *m)
 	unsigned int k = level_down(m, probe_level(m));
 	unsigned int budget = PROBES;
 
+	if (!k) {
+		k = level_lowest(m);
+		budget = PROBES_ANYWAY;
+	}
 	for (; k && budget; k = level_down(m, k - 1)) {
 		unsigned int n = min_t(unsigned int, m->left[k], PROBES_LEVEL);
 
@@ -303,6 +329,7 @@ int mafc_matcher_reset(struct mafc_matcher *m, unsigned int nblocks)
 	m->dst = NONE;
 	m->src = NONE;
 	m->sealed = false;
+	m->paused = false;
 	memset(m->levels, 0, sizeof(m->levels));
 	memset(m->left, 0, sizeof(m->left));
 	memset(m->cursor, 0, sizeof(m->cursor));
@@ -332,7 +359,7 @@ static int add(struct mafc_matcher *m, u32 id, const u64 bits[4],
 		return -ENOSPC;
 	s = span(m, m->count);
 	s->id = id;
-	s->sig = fold(bits);
+	s->sig = bits[0];
 	s->live = live;
 	s->dst_only = dst_only;
 	memcpy(bitmap(m, m->count), bits, m->words * sizeof(u64));
@@ -382,15 +409,23 @@ int mafc_matcher_add_dst(struct mafc_matcher *m, u32 id, const u64 bits[4])
  *
  * A proposal that no mafc_matcher_done() followed counts as failed.
  *
- * Return: true; false when no pair is left, or none that a bounded search
- * finds.
+ * Return: true; false when no pair is left, none that a bounded search finds,
+ * or, with @m->paused set, when the search has taken a fraction of a
+ * millisecond without finding one: call again to go on.
  */
 bool mafc_matcher_next(struct mafc_matcher *m, u32 *dst, u32 *src)
 {
+	u64 stop = m->steps + STEPS_MAX;
+
 	mafc_matcher_done(m, false);
 	if (!m->sealed)
 		seal(m);
+	m->paused = false;
 	while (m->dst != NONE || pick_dst(m)) {
+		if (m->steps >= stop) {
+			m->paused = true;
+			return false;
+		}
 		m->src = find_src(m);
 		if (m->src != NONE) {
 			take(m, m->src);

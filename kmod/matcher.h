@@ -21,6 +21,7 @@
  * A round: mafc_matcher_reset(), mafc_matcher_add() for each span, then
  * mafc_matcher_next() and mafc_matcher_done() in turns until there are no more
  * proposals or no more time.  Near-linear: a bounded number of steps per span.
+ * A single call is bounded too; it says @paused where it gave up for now.
  *
  * Nothing sleeps, allocates or locks: the caller serialises.
  */
@@ -46,6 +47,7 @@
  * @dst_sig: signature of @dst, likewise
  * @fails: proposals for @dst that failed in a row
  * @sealed: proposing has begun, no more spans can be added
+ * @paused: mafc_matcher_next() returned false though there may be more
  * @dst_bits: bitmap of @dst, with all that was meshed into it
  * @levels: bit k: there are unmatched spans with k live blocks
  * @start: first place of level k in the order by live blocks
@@ -68,6 +70,7 @@ struct mafc_matcher {
 	u16 dst_sig;
 	u16 fails;
 	bool sealed;
+	bool paused;
 	u64 dst_bits[4];
 	u64 levels[4];
 	u16 start[MAFC_MATCHER_BLOCKS_MAX];

@@ -1,0 +1,810 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * compact.c - the compactor: looks at heaps and decides what to do
+ *
+ * One kthread visits the heaps in turn.  A visit scans the span descriptors,
+ * drops pages without live blocks, and where fragmentation is over the
+ * threshold, or predicted to become High, meshes spans, empties sparse chunks
+ * and gives what is free back to the system.
+ *
+ * heap->motion is held for one page of descriptors, or one mesh or move, at a
+ * time.  Between these the kthread compares the CPU time it used with what it
+ * may use, and sleeps.
+ */
+#include <linux/freezer.h>
+#include <linux/kthread.h>
+#include <linux/memcontrol.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+
+#include "mafc.h"
+#include "matcher.h"
+#include "trace.h"
+
+/* Spans of one class that one round of the matcher looks at. */
+#define ROUND_SPANS	16384
+
+/* Visits without gain double the interval, so many times. */
+#define BACKOFF_MAX	6
+
+/* How often the clock is looked at. */
+#define PACE_NS		(100 * NSEC_PER_USEC)
+
+/**
+ * struct pace - how long a piece of work may go on
+ * @kthread: it is the compactor: keep to the CPU budget
+ * @deadline: else: when to stop, ns, or 0
+ * @checked: when it was last asked
+ * @signal: it was stopped by a signal
+ */
+struct pace {
+	bool kthread;
+	u64 deadline;
+	u64 checked;
+	bool signal;
+};
+
+/**
+ * struct klass - spans of one geometry that could be meshed
+ * @block_size: bytes; 0 if the place is unused
+ * @nblocks: per span
+ * @npages: per span
+ * @spans: how many
+ * @live: their live blocks
+ */
+struct klass {
+	u32 block_size;
+	u16 nblocks;
+	u16 npages;
+	u32 spans;
+	u64 live;
+};
+
+#define KLASSES		128
+
+/**
+ * struct worker - what one pass over a heap needs
+ * @heap: this heap
+ * @pace: for so long
+ * @act: change something, or only count
+ * @now: drop also what was given up since the last scan
+ * @live: bytes found live
+ * @mapped: slots found with a frame
+ * @matcher: chooses pairs; allocated when first needed
+ * @klass: candidates by geometry
+ * @turn: the geometry whose spans are being meshed
+ * @drop: pages to be dropped
+ * @root: roots without live blocks
+ * @roots: how many
+ * @span: copy of a page of descriptors
+ * @entry: entries of their pages, and of the tails of the last of them
+ */
+struct worker {
+	struct mafc_heap *heap;
+	struct pace *pace;
+	bool act;
+	bool now;
+	u64 live;
+	u64 mapped;
+	struct mafc_matcher *matcher;
+	struct klass klass[KLASSES];
+	const struct klass *turn;
+	struct mafc_drop drop;
+	u32 root[MAFC_SPANS_PER_PAGE];
+	unsigned int roots;
+	struct mafc_span span[MAFC_SPANS_PER_PAGE];
+	unsigned long entry[MAFC_SPANS_PER_PAGE + MAFC_SPAN_PAGES_MAX];
+};
+
+static struct task_struct *compactor;
+static DECLARE_WAIT_QUEUE_HEAD(compactor_wait);
+static bool compactor_kicked;
+
+/* CPU time in hand, ns; below 0: to be slept off. */
+static s64 tokens;
+static u64 tokens_run, tokens_time;
+
+static void tokens_update(unsigned int percent)
+{
+	u64 now = ktime_get_ns();
+	u64 run = READ_ONCE(current->se.sum_exec_runtime);
+
+	tokens += div_u64((now - tokens_time) * percent, 100);
+	/* What was not used within a second is lost. */
+	tokens = min_t(s64, tokens, percent * (NSEC_PER_SEC / 100));
+	tokens -= run - tokens_run;
+	tokens_time = now;
+	tokens_run = run;
+}
+
+static bool pace_kthread(void)
+{
+	unsigned int percent = READ_ONCE(mafc_budget_percent);
+
+	for (;;) {
+		if (kthread_should_stop() || !percent || !READ_ONCE(mafc_enable))
+			return false;
+		try_to_freeze();
+		tokens_update(percent);
+		if (tokens >= 0 || percent == 100)
+			break;
+		schedule_timeout_interruptible(1 + nsecs_to_jiffies(
+			min_t(u64, div_u64(-tokens * 100, percent),
+			      NSEC_PER_SEC / 2)));
+		percent = READ_ONCE(mafc_budget_percent);
+	}
+	cond_resched();
+	return true;
+}
+
+/* To be asked between two steps, without locks.  False: stop. */
+static bool go_on(struct pace *pace)
+{
+	u64 now = ktime_get_ns();
+
+	if (now - pace->checked < PACE_NS)
+		return true;
+	pace->checked = now;
+	if (pace->kthread)
+		return pace_kthread();
+	cond_resched();
+	if (signal_pending(current)) {
+		pace->signal = true;
+		return false;
+	}
+	return !pace->deadline || now < pace->deadline;
+}
+
+static struct worker *worker_create(struct pace *pace)
+{
+	struct worker *w = kvzalloc(sizeof(*w), GFP_KERNEL);
+
+	if (w)
+		w->pace = pace;
+	return w;
+}
+
+static void worker_destroy(struct worker *w)
+{
+	if (w)
+		kvfree(w->matcher);
+	kvfree(w);
+}
+
+static bool worker_matcher(struct worker *w)
+{
+	if (!w->matcher) {
+		w->matcher = kvmalloc(mafc_matcher_size(ROUND_SPANS), GFP_KERNEL);
+		if (w->matcher)
+			mafc_matcher_init(w->matcher, ROUND_SPANS);
+	}
+	return w->matcher;
+}
+
+static unsigned int live_blocks(const struct mafc_span *d)
+{
+	return hweight64(d->bitmap[0]) + hweight64(d->bitmap[1]) +
+	       hweight64(d->bitmap[2]) + hweight64(d->bitmap[3]);
+}
+
+/* The place of a geometry; or NULL when there are too many. */
+static struct klass *klass_of(struct worker *w, const struct mafc_span *d)
+{
+	unsigned int i, k = d->block_size / 16;
+
+	for (i = 0; i < KLASSES; i++, k++) {
+		struct klass *c = &w->klass[k % KLASSES];
+
+		if (!c->block_size) {
+			c->block_size = d->block_size;
+			c->nblocks = d->nblocks;
+			c->npages = d->npages;
+		}
+		if (c->block_size == d->block_size && c->nblocks == d->nblocks &&
+		    c->npages == d->npages)
+			return c;
+	}
+	return NULL;
+}
+
+/* Copies the entries of the pages whose descriptors are in w->span. */
+static void load_entries(struct worker *w, u32 first)
+{
+	u32 slot = mafc_slot(MAFC_SMALL, first);
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(w->entry); i++)
+		w->entry[i] = first + i < w->heap->pages[MAFC_SMALL] ?
+			      mafc_entry(w->heap, slot + i) : 0;
+}
+
+/* Can this span be one half of a mesh? */
+static bool can_mesh(const struct worker *w, const struct mafc_span *d,
+		     unsigned int i, u32 index, unsigned int live)
+{
+	unsigned int j;
+
+	if (MAFC_SPAN_STATE(d->state) != MAFC_SPAN_IDLE ||
+	    d->canonical != index || !live || live >= d->nblocks)
+		return false;
+	for (j = 0; j < d->npages; j++)
+		if (!w->entry[i + j])
+			return false;
+	return true;
+}
+
+static void scan_span(struct worker *w, unsigned int i, u32 index)
+{
+	const struct mafc_span *d = &w->span[i];
+	unsigned int live, j;
+	struct klass *c;
+	u64 mask[4];
+
+	if (!mafc_span_valid(w->heap, index, d) || d->canonical != index)
+		return;
+	live = live_blocks(d);
+	w->live += (u64)live * d->block_size;
+	if (!live && d->state & MAFC_SPAN_ROOT) {
+		if (MAFC_SPAN_STATE(d->state) == MAFC_SPAN_IDLE)
+			w->root[w->roots++] = index;
+		return;
+	}
+	for (j = 0; j < d->npages; j++) {
+		if (!w->entry[i + j] || w->entry[i + j] & MAFC_E_MESHED)
+			continue;
+		mafc_span_page_mask(d, j, mask);
+		if (w->act && !(mask[0] & d->bitmap[0]) && !(mask[1] & d->bitmap[1]) &&
+		    !(mask[2] & d->bitmap[2]) && !(mask[3] & d->bitmap[3]))
+			mafc_drop_add(w->heap, &w->drop,
+				      mafc_slot(MAFC_SMALL, index + j), index, d);
+	}
+	if (!can_mesh(w, d, i, index, live))
+		return;
+	c = klass_of(w, d);
+	if (c) {
+		c->spans++;
+		c->live += live;
+	}
+}
+
+/* A page in no span: if the library does not claim it, it can go. */
+static void scan_loose(struct worker *w, unsigned int i, u32 index)
+{
+	u32 slot = mafc_slot(MAFC_SMALL, index);
+
+	if (w->act && w->entry[i] && !mafc_handed_out(w->heap, slot))
+		mafc_drop_add(w->heap, &w->drop, slot, index, NULL);
+}
+
+/* Scans one page of descriptors. */
+static void scan_page(struct worker *w, u32 page)
+{
+	u32 first = page * MAFC_SPANS_PER_PAGE;
+	struct mafc_heap *heap = w->heap;
+	const void *descriptors;
+	unsigned int i;
+
+	mutex_lock(&heap->motion);
+	descriptors = heap->dead ? NULL :
+		      mafc_meta(heap, heap->spans + page, false);
+	if (!descriptors)
+		goto out;
+	memcpy(w->span, descriptors, PAGE_SIZE);
+	load_entries(w, first);
+	w->roots = 0;
+	for (i = 0; i < MAFC_SPANS_PER_PAGE; i++) {
+		if (w->entry[i])
+			w->mapped++;
+		switch (MAFC_SPAN_STATE(w->span[i].state)) {
+		case MAFC_SPAN_ATTACHED:
+		case MAFC_SPAN_IDLE:
+			scan_span(w, i, first + i);
+			break;
+		case MAFC_SPAN_NONE:
+		case MAFC_SPAN_TAIL:
+			scan_loose(w, i, first + i);
+			break;
+		}
+	}
+	mafc_drop_flush(heap, &w->drop);
+	for (i = 0; i < w->roots && w->act; i++)
+		mafc_dissolve(heap, w->root[i]);
+out:
+	mutex_unlock(&heap->motion);
+}
+
+/* Calls @fn for each page of span descriptors that is there. */
+static bool each_page(struct worker *w, void (*fn)(struct worker *w, u32 page))
+{
+	u32 slot = mafc_slot(MAFC_META, w->heap->spans);
+	u32 end = mafc_slot(MAFC_META, w->heap->pages[MAFC_META]);
+	unsigned long index = slot >> MAFC_LEAF_SHIFT;
+	u32 s;
+
+	while (xa_find(&w->heap->leaves, &index, (end - 1) >> MAFC_LEAF_SHIFT,
+		       XA_PRESENT)) {
+		for (s = max_t(u32, slot, index << MAFC_LEAF_SHIFT);
+		     s < end && s >> MAFC_LEAF_SHIFT == index; s++) {
+			if (!mafc_entry(w->heap, s))
+				continue;
+			fn(w, s - slot);
+			if (!go_on(w->pace))
+				return false;
+		}
+		index++;
+	}
+	return true;
+}
+
+/* Scans 512 pages of the large region. */
+static void scan_large_leaf(struct worker *w, unsigned long leaf_index)
+{
+	u32 slot = leaf_index << MAFC_LEAF_SHIFT, index = mafc_slot_index(slot);
+	struct mafc_heap *heap = w->heap;
+	struct mafc_leaf *leaf;
+	unsigned long *map;
+	unsigned int i;
+
+	mutex_lock(&heap->motion);
+	leaf = heap->dead ? NULL : mafc_leaf_get(heap, slot);
+	if (!leaf)
+		goto out;
+	map = mafc_meta(heap, heap->map[MAFC_LARGE] + index / (8 * PAGE_SIZE),
+			false);
+	for (i = 0; i < MAFC_LEAF_SLOTS; i++) {
+		if (!READ_ONCE(leaf->entry[i]))
+			continue;
+		w->mapped++;
+		if (map && test_bit((index + i) % (8 * PAGE_SIZE), map)) {
+			clear_bit(i, leaf->seen_free);
+			w->live += PAGE_SIZE;
+		} else if (w->act &&
+			   (test_and_set_bit(i, leaf->seen_free) || w->now)) {
+			mafc_drop_add(heap, &w->drop, slot + i, index + i, NULL);
+		}
+	}
+	mafc_leaf_put(leaf);
+	mafc_drop_flush(heap, &w->drop);
+out:
+	mutex_unlock(&heap->motion);
+}
+
+static bool scan_large(struct worker *w)
+{
+	unsigned long first = mafc_slot(MAFC_LARGE, 0) >> MAFC_LEAF_SHIFT;
+	unsigned long last = first + (w->heap->pages[MAFC_LARGE] >> MAFC_LEAF_SHIFT) - 1;
+	unsigned long index = first;
+
+	while (xa_find(&w->heap->leaves, &index, last, XA_PRESENT)) {
+		scan_large_leaf(w, index++);
+		if (!go_on(w->pace))
+			return false;
+	}
+	return true;
+}
+
+/* One look at the whole heap; drops pages if w->act says so. */
+static bool scan(struct worker *w)
+{
+	struct mafc_heap *heap = w->heap;
+
+	w->live = 0;
+	w->mapped = 0;
+	w->drop.n = 0;
+	memset(w->klass, 0, sizeof(w->klass));
+	if (!each_page(w, scan_page) || !scan_large(w))
+		return false;
+	mutex_lock(&heap->motion);
+	heap->scan.live = w->live;
+	heap->scan.mapped = w->mapped;
+	heap->scan.when = jiffies;
+	mutex_unlock(&heap->motion);
+	return true;
+}
+
+/* Tells the matcher of the spans whose turn it is. */
+static void collect_page(struct worker *w, u32 page)
+{
+	u32 first = page * MAFC_SPANS_PER_PAGE;
+	const struct klass *c = w->turn;
+	const void *descriptors;
+	unsigned int i;
+
+	mutex_lock(&w->heap->motion);
+	descriptors = w->heap->dead ? NULL :
+		      mafc_meta(w->heap, w->heap->spans + page, false);
+	if (descriptors) {
+		memcpy(w->span, descriptors, PAGE_SIZE);
+		load_entries(w, first);
+	}
+	mutex_unlock(&w->heap->motion);
+	for (i = 0; descriptors && i < MAFC_SPANS_PER_PAGE; i++) {
+		const struct mafc_span *d = &w->span[i];
+
+		if (d->block_size == c->block_size && d->nblocks == c->nblocks &&
+		    d->npages == c->npages &&
+		    can_mesh(w, d, i, first + i, live_blocks(d)))
+			mafc_matcher_add(w->matcher, first + i, d->bitmap);
+	}
+}
+
+static bool mesh_round(struct worker *w)
+{
+	struct mafc_heap *heap = w->heap;
+	u32 dst, src;
+	int err;
+
+	while (mafc_matcher_next(w->matcher, &dst, &src)) {
+		mutex_lock(&heap->motion);
+		err = heap->dead ? -ENODEV : mafc_mesh(heap, dst, src);
+		mutex_unlock(&heap->motion);
+		mafc_matcher_done(w->matcher, !err);
+		if (err == -ENODEV || !go_on(w->pace))
+			return false;
+	}
+	return true;
+}
+
+/* Pages that would be free if the live blocks were packed. */
+static u64 klass_gain(const struct klass *c)
+{
+	u64 packed = DIV_ROUND_UP_ULL(c->live, c->nblocks);
+
+	return (c->spans - packed) * c->npages;
+}
+
+static bool mesh_all(struct worker *w)
+{
+	unsigned int i;
+
+	for (i = 0; i < KLASSES; i++) {
+		const struct klass *c = &w->klass[i];
+
+		if (c->spans < 2 || !klass_gain(c))
+			continue;
+		if (!worker_matcher(w))
+			return false;
+		if (mafc_matcher_reset(w->matcher, c->nblocks))
+			continue;	/* too few blocks to pair */
+		w->turn = c;
+		if (!each_page(w, collect_page) || !mesh_round(w))
+			return false;
+	}
+	return true;
+}
+
+static bool evacuate_frame(struct worker *w, struct mafc_chunk *chunk,
+			   unsigned int i)
+{
+	struct mafc_heap *heap = w->heap;
+	u32 slot = READ_ONCE(chunk->frame[i].slot);
+	struct page *page = chunk->base + i;
+	int err = 0;
+
+	if (!atomic_read(&chunk->frame[i].owners))
+		return true;
+	mutex_lock(&heap->motion);
+	if (!heap->dead && mafc_entry_page(mafc_entry(heap, slot)) == page)
+		err = mafc_relocate(heap, slot, 0);
+	mutex_unlock(&heap->motion);
+	return err != -ENOMEM && go_on(w->pace);
+}
+
+/* Empties sparse chunks, and gives them back whole. */
+static bool evacuate(struct worker *w)
+{
+	struct mafc_chunk *chunk;
+	unsigned int i, frames;
+	bool more = true, released = true;
+
+	while (more && released) {
+		chunk = mafc_pool_victim(w->heap->pool);
+		if (!chunk)
+			return true;
+		frames = 1U << chunk->order;
+		for (i = 0; i < frames && more; i++)
+			more = evacuate_frame(w, chunk, i);
+		released = mafc_pool_release_victim(chunk);
+	}
+	return more;
+}
+
+/* Moves every page once, whether it is of use or not. */
+static void shuffle(struct worker *w)
+{
+	struct mafc_heap *heap = w->heap;
+	unsigned long index = mafc_slot(MAFC_SMALL, 0) >> MAFC_LEAF_SHIFT;
+	u32 slot;
+
+	while (xa_find(&heap->leaves, &index, ULONG_MAX, XA_PRESENT)) {
+		for (slot = index << MAFC_LEAF_SHIFT;
+		     slot >> MAFC_LEAF_SHIFT == index; slot++) {
+			if (!mafc_entry(heap, slot))
+				continue;
+			mutex_lock(&heap->motion);
+			if (!heap->dead)
+				mafc_relocate(heap, slot, GFP_KERNEL_ACCOUNT);
+			mutex_unlock(&heap->motion);
+			if (!go_on(w->pace))
+				return;
+		}
+		index++;
+	}
+}
+
+static u64 gain_count(struct mafc_heap *heap)
+{
+	return atomic64_read(&heap->count[MAFC_N_MESHED]) +
+	       atomic64_read(&heap->count[MAFC_N_MOVED]) +
+	       atomic64_read(&heap->count[MAFC_N_DROPPED]);
+}
+
+/* Scanning is over: improve what can be improved. */
+static void improve(struct worker *w)
+{
+	struct mafc_heap *heap = w->heap;
+
+	if (mesh_all(w))
+		evacuate(w);
+	mafc_pool_trim(heap->pool);
+}
+
+/**
+ * mafc_compact_now() - compact a heap in the caller's context
+ * @heap: this heap
+ * @arg: in: flags and budget; out: what was done
+ *
+ * Return: 0; -ENOMEM; -EINTR.
+ */
+int mafc_compact_now(struct mafc_heap *heap, struct mafc_compact *arg)
+{
+	u64 meshed = atomic64_read(&heap->count[MAFC_N_MESHED]);
+	u64 moved = atomic64_read(&heap->count[MAFC_N_MOVED]);
+	u64 dropped = atomic64_read(&heap->count[MAFC_N_DROPPED]);
+	u64 held = mafc_heap_held(heap);
+	struct pace pace = { 0 };
+	struct worker *w;
+
+	if (arg->budget_us > U64_MAX / NSEC_PER_USEC / 2)
+		return -EINVAL;
+	if (arg->budget_us)
+		pace.deadline = ktime_get_ns() + arg->budget_us * NSEC_PER_USEC;
+	w = worker_create(&pace);
+	if (!w)
+		return -ENOMEM;
+	w->heap = heap;
+	w->act = true;
+	w->now = true;
+	if (scan(w)) {
+		improve(w);
+		if (arg->flags & MAFC_COMPACT_SHUFFLE)
+			shuffle(w);
+	}
+	worker_destroy(w);
+
+	arg->meshed = atomic64_read(&heap->count[MAFC_N_MESHED]) - meshed;
+	arg->moved = atomic64_read(&heap->count[MAFC_N_MOVED]) - moved;
+	arg->dropped = atomic64_read(&heap->count[MAFC_N_DROPPED]) - dropped;
+	arg->released = held - min(held, mafc_heap_held(heap));
+	return pace.signal ? -EINTR : 0;
+}
+
+/**
+ * mafc_scan_fresh() - count live blocks, unless that was done just now
+ * @heap: of this heap
+ *
+ * Context: takes heap->motion; may sleep.
+ */
+void mafc_scan_fresh(struct mafc_heap *heap)
+{
+	struct pace pace = { 0 };
+	struct worker *w;
+
+	if (heap->scan.when &&
+	    time_before(jiffies, READ_ONCE(heap->scan.when) + HZ / 10))
+		return;
+	w = worker_create(&pace);
+	if (!w)
+		return;
+	w->heap = heap;
+	scan(w);
+	worker_destroy(w);
+}
+
+/* Entropy and free rate of the requests since the last visit. */
+static void sample_requests(struct mafc_heap *heap,
+			    struct mafc_pfm_sample *sample)
+{
+	u64 delta[MAFC_CLASSES_MAX] = { 0 }, allocs = 0, frees = 0, n;
+	const struct mafc_meta *meta = mafc_meta(heap, 0, false);
+	unsigned int i, classes = 0;
+
+	if (meta && READ_ONCE(meta->magic) == MAFC_META_MAGIC)
+		classes = min(READ_ONCE(meta->nclasses), MAFC_CLASSES_MAX);
+	for (i = 0; i < classes; i++) {
+		n = READ_ONCE(meta->classes[i].allocs);
+		delta[i] = n > heap->pfm_allocs[i] ? n - heap->pfm_allocs[i] : 0;
+		heap->pfm_allocs[i] = n;
+		allocs += delta[i];
+		frees += READ_ONCE(meta->classes[i].frees);
+	}
+	n = frees > heap->pfm_frees ? frees - heap->pfm_frees : 0;
+	heap->pfm_frees = frees;
+	sample->entropy_q16 = allocs ? mafc_pfm_entropy(delta, classes) : 0;
+	sample->free_rate_q16 = allocs + n && allocs < BIT_ULL(40) && n < BIT_ULL(40) ?
+				div64_u64(n * MAFC_PFM_ONE, allocs + n) :
+				MAFC_PFM_ONE / 2;
+}
+
+/* Feeds the model; true if it expects fragmentation to become High. */
+static bool predict(struct mafc_heap *heap)
+{
+	struct mafc_pfm_forecast forecast;
+	struct mafc_pfm_sample sample;
+
+	mutex_lock(&heap->motion);
+	mafc_pfm_set_thresholds(&heap->pfm, 100 * READ_ONCE(mafc_medium_percent),
+				100 * READ_ONCE(mafc_high_percent));
+	sample_requests(heap, &sample);
+	sample.frag = mafc_heap_fragmentation(heap);
+	sample.heap_pages = mafc_heap_held(heap) >> PAGE_SHIFT;
+	mafc_pfm_update(&heap->pfm, &sample);
+	mafc_pfm_forecast(&heap->pfm, &forecast);
+	mutex_unlock(&heap->motion);
+	trace_mafc_predict(forecast.state, sample.frag, forecast.high_ppm);
+	return forecast.high_ppm > 500000;
+}
+
+/* The allocations of a visit are charged to the heap's owner. */
+#ifdef CONFIG_MEMCG
+static struct mem_cgroup *charge_to(struct mafc_heap *heap,
+				    struct mem_cgroup **old)
+{
+	struct mem_cgroup *memcg = get_mem_cgroup_from_mm(heap->mm);
+
+	*old = set_active_memcg(memcg);
+	return memcg;
+}
+
+static void charge_end(struct mem_cgroup *memcg, struct mem_cgroup *old)
+{
+	set_active_memcg(old);
+	mem_cgroup_put(memcg);
+}
+#else
+static void *charge_to(struct mafc_heap *heap, struct mem_cgroup **old)
+{
+	return NULL;
+}
+
+static void charge_end(void *memcg, struct mem_cgroup *old)
+{
+}
+#endif
+
+static void visit(struct worker *w, struct mafc_heap *heap)
+{
+	u64 faults = atomic64_read(&heap->count[MAFC_N_FAULTS]);
+	struct mem_cgroup *old, *memcg = charge_to(heap, &old);
+	u64 gain = gain_count(heap);
+	bool expect_high;
+
+	w->heap = heap;
+	w->act = true;
+	if (scan(w)) {
+		expect_high = predict(heap);
+		if (expect_high || mafc_heap_fragmentation(heap) >=
+				   100 * READ_ONCE(mafc_threshold_percent))
+			improve(w);
+		if (READ_ONCE(heap->cow))
+			mafc_try_uncow(heap);
+	}
+	charge_end(memcg, old);
+
+	gain = gain_count(heap) - gain;
+	if (gain)
+		mafc_count(heap, MAFC_N_COMPACTIONS, 1);
+	if (gain || faults != heap->last_faults)
+		heap->backoff = 0;
+	else
+		heap->backoff = min(heap->backoff + 1, BACKOFF_MAX);
+	heap->last_faults = faults;
+	heap->next_pass = jiffies +
+		(msecs_to_jiffies(READ_ONCE(mafc_interval_ms)) << heap->backoff);
+}
+
+/* Visits the heaps whose time has come; returns when to come again. */
+static unsigned long visit_all(struct worker *w)
+{
+	unsigned long next = jiffies + msecs_to_jiffies(READ_ONCE(mafc_interval_ms));
+	struct mafc_heap *heap = NULL;
+
+	while ((heap = mafc_heap_next(heap))) {
+		if (READ_ONCE(heap->compact) &&
+		    time_after_eq(jiffies, heap->next_pass))
+			visit(w, heap);
+		if (time_before(heap->next_pass, next))
+			next = heap->next_pass;
+		if (!go_on(w->pace)) {
+			mafc_heap_put(heap);
+			break;
+		}
+	}
+	return next;
+}
+
+static int compactor_main(void *data)
+{
+	struct worker *w = data;
+	unsigned long next;
+	long timeout;
+
+	set_freezable();
+	tokens_time = ktime_get_ns();
+	while (!kthread_should_stop()) {
+		next = jiffies + HZ;
+		if (READ_ONCE(mafc_enable) && READ_ONCE(mafc_budget_percent))
+			next = visit_all(w);
+		timeout = clamp_t(long, next - jiffies, 1, MAX_SCHEDULE_TIMEOUT);
+		wait_event_interruptible_timeout(compactor_wait,
+						 READ_ONCE(compactor_kicked) ||
+						 kthread_should_stop(), timeout);
+		WRITE_ONCE(compactor_kicked, false);
+		try_to_freeze();
+	}
+	worker_destroy(w);
+	return 0;
+}
+
+/**
+ * mafc_compactor_kick() - something changed: look at the heaps now
+ *
+ * Context: any.
+ */
+void mafc_compactor_kick(void)
+{
+	WRITE_ONCE(compactor_kicked, true);
+	wake_up_interruptible(&compactor_wait);
+}
+
+/**
+ * mafc_compactor_cpu_ns() - CPU time that the compactor used so far
+ */
+u64 mafc_compactor_cpu_ns(void)
+{
+	return compactor ? READ_ONCE(compactor->se.sum_exec_runtime) : 0;
+}
+
+/**
+ * mafc_compactor_start() - start the kthread
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int mafc_compactor_start(void)
+{
+	static struct pace pace = { .kthread = true };
+	struct worker *w = worker_create(&pace);
+	struct task_struct *task;
+
+	if (!w)
+		return -ENOMEM;
+	task = kthread_run(compactor_main, w, "mafc_compact");
+	if (IS_ERR(task)) {
+		worker_destroy(w);
+		return PTR_ERR(task);
+	}
+	get_task_struct(task);
+	compactor = task;
+	return 0;
+}
+
+/**
+ * mafc_compactor_stop() - stop the kthread; no heap is left
+ */
+void mafc_compactor_stop(void)
+{
+	kthread_stop(compactor);
+	put_task_struct(compactor);
+	compactor = NULL;
+}

@@ -1,0 +1,516 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * fault.c - page faults, copy on write after fork, and the mappings
+ *
+ * A heap that never forked maps what it has, writable, many pages at a time.
+ * From the first fork on it is in copy-on-write mode: its mappings are made
+ * read-only and page_mkwrite is told of first writes.  That operation forbids
+ * long-term pins, so a heap that shares nothing any longer goes back.
+ *
+ * mafc_vm_fault() makes its page-table entries with leaf->sem held for reading
+ * after it looked at the entry.  A write in copy-on-write mode is the exception:
+ * it returns the page, with a reference, and the mm maps it; the reference lets
+ * a motion that starts in between fail (see motion.c).
+ */
+#include <linux/pagemap.h>
+#include <linux/sched/signal.h>
+
+#include "mafc.h"
+#include "trace.h"
+
+/*
+ * struct fault - a fault under way
+ * @owned: the slot was found, or made, exclusive
+ */
+struct fault {
+	struct vm_fault *vmf;
+	struct mafc_heap *heap;
+	struct mafc_leaf *leaf;
+	u32 slot;
+	unsigned int i;
+	bool write;
+	bool owned;
+	struct mafc_batch batch;
+};
+
+/* What a step of the fault says: a result for the mm, or to start over. */
+#define FAULT_AGAIN	((vm_fault_t)0)
+
+/* Slots from this one on that the leaf and the mapping have. */
+static unsigned int fault_room(const struct fault *f)
+{
+	unsigned long pages = (f->vmf->vma->vm_end - f->vmf->address) >> PAGE_SHIFT;
+
+	return min3(pages, (unsigned long)MAFC_BATCH_MAX,
+		    (unsigned long)MAFC_LEAF_SLOTS - f->i);
+}
+
+/*
+ * How many pages to take for one fault: what is taken and never touched is
+ * waste, so not more than a small part of the heap.
+ */
+static unsigned int fault_ahead(const struct fault *f)
+{
+	unsigned long part = READ_ONCE(mafc_pool_of(f->heap, f->slot)->frames) / 64;
+
+	if (mafc_slot_region(f->slot) == MAFC_META)
+		return 1;
+	return clamp(part, 1UL, (unsigned long)fault_room(f));
+}
+
+static vm_fault_t fault_take(struct fault *f)
+{
+	enum mafc_fill fill = mafc_slot_region(f->slot) == MAFC_SMALL ?
+			      MAFC_FILL_OWN : MAFC_FILL_ZERO;
+
+	if (mafc_pool_take(mafc_pool_of(f->heap, f->slot), &f->batch,
+			   fault_ahead(f), fill, GFP_KERNEL_ACCOUNT))
+		return VM_FAULT_OOM;
+	return FAULT_AGAIN;
+}
+
+/* Puts the frames of the batch into empty slots, this one first. */
+static void fault_fill(struct fault *f)
+{
+	unsigned int room = fault_room(f), k = 0;
+	struct mafc_batch *batch = &f->batch;
+	unsigned long *entry = &f->leaf->entry[f->i];
+	struct mafc_batch left = { 0 };
+	unsigned int n;
+
+	for (n = 0; n < batch->n; n++) {
+		struct page *page = batch->page[n];
+		struct mafc_frame *frame = mafc_frame(page);
+
+		while (k < room && (READ_ONCE(entry[k]) ||
+				    (k && !mafc_handed_out(f->heap, f->slot + k))))
+			k++;
+		frame->slot = f->slot + k;
+		atomic_set(&frame->owners, 1);
+		if (k == room || cmpxchg(&entry[k], 0, (unsigned long)page)) {
+			atomic_set(&frame->owners, 0);
+			left.page[left.n++] = page;
+		}
+	}
+	*batch = left;
+}
+
+/* Maps this slot and what follows, as far as it is there. */
+static vm_fault_t fault_map(struct fault *f)
+{
+	struct page *page[MAFC_BATCH_MAX];
+	unsigned int room = fault_room(f), n;
+	unsigned long left, e;
+	int err;
+
+	for (n = 0; n < room; n++) {
+		e = smp_load_acquire(&f->leaf->entry[f->i + n]);
+		if (!e || e & MAFC_E_MOVING)
+			break;
+		page[n] = mafc_entry_page(e);
+	}
+	left = n;
+	err = vm_insert_pages(f->vmf->vma, f->vmf->address, page, &left);
+	trace_mafc_fault(f->slot, f->write, n - left);
+	/* Somebody else's fault may have mapped this page, or a later one. */
+	if (err && err != -EBUSY && left == n)
+		return err == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
+	return VM_FAULT_NOPAGE;
+}
+
+/* A first write after fork: the mm makes the entry, which is writable then. */
+static vm_fault_t fault_map_write(struct fault *f, unsigned long e)
+{
+	struct page *page = mafc_entry_page(e);
+
+	get_page(page);
+	if (trylock_page(page)) {
+		f->vmf->page = page;
+		trace_mafc_fault(f->slot, true, 1);
+		return VM_FAULT_LOCKED;
+	}
+	up_read(&f->leaf->sem);
+	lock_page(page);
+	unlock_page(page);
+	put_page(page);
+	down_read(&f->leaf->sem);
+	return FAULT_AGAIN;
+}
+
+static bool fault_exclusive(const struct fault *f, unsigned long e)
+{
+	return f->owned ||
+	       (!(e & MAFC_E_MESHED) && atomic_read(&f->leaf->users) == 1 &&
+		atomic_read(&mafc_frame(mafc_entry_page(e))->owners) == 1);
+}
+
+enum fault_need {
+	NEED_NOTHING,
+	NEED_WAIT,		/* the page is in motion */
+	NEED_LEAF,		/* the leaf is shared with a forked process */
+	NEED_FRAME,		/* the slot is empty */
+	NEED_COPY,		/* the frame may be shared with one */
+};
+
+/* One try with leaf->sem held for reading. */
+static vm_fault_t fault_try(struct fault *f, enum fault_need *need)
+{
+	unsigned long e = smp_load_acquire(&f->leaf->entry[f->i]);
+
+	*need = NEED_NOTHING;
+	if (!mafc_leaf_current(f->heap, f->slot, f->leaf))
+		return FAULT_AGAIN;
+	if (!e) {
+		if (atomic_read(&f->leaf->users) != 1) {
+			*need = NEED_LEAF;
+			return FAULT_AGAIN;
+		}
+		if (!f->batch.n) {
+			*need = NEED_FRAME;
+			return FAULT_AGAIN;
+		}
+		fault_fill(f);
+		return FAULT_AGAIN;
+	}
+	if (e & MAFC_E_MOVING) {
+		*need = NEED_WAIT;
+		return FAULT_AGAIN;
+	}
+	if (!f->heap->cow || !f->write)
+		return fault_map(f);
+	if (!fault_exclusive(f, e)) {
+		*need = NEED_COPY;
+		return FAULT_AGAIN;
+	}
+	return fault_map_write(f, e);
+}
+
+/* What cannot be done with leaf->sem held. */
+static vm_fault_t fault_prepare(struct fault *f, enum fault_need need)
+{
+	switch (need) {
+	case NEED_WAIT:
+		mafc_motion_wait(f->heap, f->leaf, f->i);
+		break;
+	case NEED_LEAF:
+		if (mafc_leaf_own(f->heap, f->slot))
+			return VM_FAULT_OOM;
+		break;
+	case NEED_FRAME:
+		return fault_take(f);
+	case NEED_COPY:
+		if (mafc_cow_break(f->heap, f->slot))
+			return VM_FAULT_OOM;
+		f->owned = true;
+		break;
+	case NEED_NOTHING:
+		break;
+	}
+	return FAULT_AGAIN;
+}
+
+static vm_fault_t fault_serve(struct fault *f)
+{
+	enum fault_need need;
+	vm_fault_t ret;
+
+	do {
+		f->leaf = mafc_leaf_make(f->heap, f->slot);
+		if (!f->leaf)
+			return VM_FAULT_OOM;
+		down_read(&f->leaf->sem);
+		ret = fault_try(f, &need);
+		up_read(&f->leaf->sem);
+		if (ret == FAULT_AGAIN)
+			ret = fault_prepare(f, need);
+		mafc_leaf_put(f->leaf);
+		if (ret == FAULT_AGAIN && fatal_signal_pending(current))
+			ret = VM_FAULT_NOPAGE;	/* it dies on the way out */
+	} while (ret == FAULT_AGAIN);
+	return ret;
+}
+
+static vm_fault_t mafc_vm_fault(struct vm_fault *vmf)
+{
+	struct mafc_heap *heap = vmf->vma->vm_private_data;
+	struct fault f = {
+		.vmf = vmf,
+		.heap = heap,
+		.slot = mafc_pgoff_slot(vmf->pgoff),
+		.write = vmf->flags & FAULT_FLAG_WRITE,
+	};
+	vm_fault_t ret;
+
+	if (!heap || heap->dead || !mafc_handed_out(heap, f.slot))
+		return VM_FAULT_SIGBUS;
+	f.i = mafc_leaf_index(f.slot);
+	mafc_count(heap, MAFC_N_FAULTS, 1);
+	ret = fault_serve(&f);
+	mafc_pool_untake(mafc_pool_of(heap, f.slot), &f.batch);
+	return ret;
+}
+
+/* Its mere presence lets faults run under the VMA lock. */
+static vm_fault_t mafc_vm_map_pages(struct vm_fault *vmf, pgoff_t first,
+				    pgoff_t last)
+{
+	return 0;
+}
+
+/*
+ * A write to a page that is mapped read-only.  The mm holds a reference, and
+ * makes the entry writable only if it is unchanged after this returned.
+ */
+static vm_fault_t mafc_vm_mkwrite(struct vm_fault *vmf)
+{
+	struct mafc_heap *heap = vmf->vma->vm_private_data;
+	struct fault f = {
+		.vmf = vmf,
+		.heap = heap,
+		.slot = mafc_pgoff_slot(vmf->pgoff),
+	};
+	unsigned long e;
+	bool ok, same;
+
+	if (!heap || heap->dead)
+		return VM_FAULT_SIGBUS;
+	f.i = mafc_leaf_index(f.slot);
+	for (;;) {
+		lock_page(vmf->page);
+		f.leaf = mafc_leaf_make(heap, f.slot);
+		if (!f.leaf) {
+			unlock_page(vmf->page);
+			return VM_FAULT_OOM;
+		}
+		down_read(&f.leaf->sem);
+		e = READ_ONCE(f.leaf->entry[f.i]);
+		same = mafc_leaf_current(heap, f.slot, f.leaf) &&
+		       !(e & MAFC_E_MOVING) && mafc_entry_page(e) == vmf->page;
+		ok = same && fault_exclusive(&f, e);
+		up_read(&f.leaf->sem);
+		mafc_leaf_put(f.leaf);
+		if (ok)
+			return VM_FAULT_LOCKED;
+		unlock_page(vmf->page);
+		if (!same)
+			return VM_FAULT_NOPAGE;
+		if (mafc_cow_break(heap, f.slot))
+			return VM_FAULT_OOM;
+		f.owned = true;
+	}
+}
+
+static void vma_set_mode(struct vm_area_struct *vma, bool cow)
+{
+	unsigned long flags = vma->vm_flags;
+
+	vma->vm_ops = cow ? &mafc_cow_vm_ops : &mafc_vm_ops;
+	vma->vm_page_prot = vm_get_page_prot(cow ? flags & ~VM_SHARED : flags);
+}
+
+static bool vma_is_heap(const struct vm_area_struct *vma,
+			const struct mafc_heap *heap)
+{
+	return (vma->vm_ops == &mafc_vm_ops || vma->vm_ops == &mafc_cow_vm_ops) &&
+	       vma->vm_private_data == heap;
+}
+
+static int pte_wrprotect_one(pte_t *pte, unsigned long addr, void *mm)
+{
+	if (pte_present(ptep_get(pte)))
+		ptep_set_wrprotect(mm, addr, pte);
+	return 0;
+}
+
+/*
+ * Makes all mappings of a forking process read-only.  fork flushes the TLBs
+ * when it is through, as it must for anonymous memory; a secondary MMU has to
+ * be told, which the zap does.
+ */
+static void heap_set_cow(struct mafc_heap *heap)
+{
+	struct mm_struct *mm = heap->mm;
+	struct vm_area_struct *vma;
+	VMA_ITERATOR(vmi, mm, 0);
+
+	mmap_assert_write_locked(mm);
+	for_each_vma(vmi, vma) {
+		if (!vma_is_heap(vma, heap))
+			continue;
+		vma_start_write(vma);
+		vma_set_mode(vma, true);
+		if (!mm_has_notifiers(mm))
+			apply_to_existing_page_range(mm, vma->vm_start,
+						     vma->vm_end - vma->vm_start,
+						     pte_wrprotect_one, mm);
+	}
+	if (mm_has_notifiers(mm))
+		unmap_mapping_range(heap->inode->i_mapping, 0, 0, 1);
+	WRITE_ONCE(heap->cow, true);
+	heap->forks++;
+}
+
+/*
+ * Direct I/O or the like goes on in a page that child and parent are about to
+ * share.  It belongs to the parent, so the child gets a copy at once.
+ */
+static int copy_pinned(struct mafc_heap *parent, struct mafc_heap *child)
+{
+	struct mafc_leaf *leaf;
+	unsigned long index, e;
+	unsigned int i;
+	int err = 0;
+
+	xa_for_each(&parent->leaves, index, leaf) {
+		leaf = mafc_leaf_get(parent, index << MAFC_LEAF_SHIFT);
+		for (i = 0; leaf && i < MAFC_LEAF_SLOTS && !err; i++) {
+			e = READ_ONCE(leaf->entry[i]);
+			if (e && folio_maybe_dma_pinned(page_folio(mafc_entry_page(e))))
+				err = mafc_cow_break(child, (index << MAFC_LEAF_SHIFT) + i);
+		}
+		if (leaf)
+			mafc_leaf_put(leaf);
+		if (err)
+			break;
+	}
+	return err;
+}
+
+/*
+ * The first mapping of a fork: make the child's heap.  Faults of both are kept
+ * out by mmap_lock and the VMA locks, the compactor by the parent's motion.
+ */
+static struct mafc_heap *fork_heap(struct mafc_heap *parent,
+				   struct mm_struct *mm)
+{
+	struct mafc_heap *child = mafc_heap_fork(parent, mm);
+	int err;
+
+	if (!child)
+		return NULL;
+	mutex_lock(&parent->motion);
+	heap_set_cow(parent);
+	err = mafc_table_fork(parent, child);
+	mutex_unlock(&parent->motion);
+	if (!err && test_bit(MMF_HAS_PINNED, &parent->mm->flags))
+		err = copy_pinned(parent, child);
+	if (err)
+		child->dead = true;	/* its first touch is a SIGBUS */
+	return child;
+}
+
+static void mafc_vm_open(struct vm_area_struct *vma)
+{
+	struct mafc_heap *heap = vma->vm_private_data, *child;
+
+	if (!heap)
+		return;
+	if (heap->mm == vma->vm_mm) {	/* a mapping was split */
+		atomic_inc(&heap->vmas);
+		return;
+	}
+	child = mafc_heap_find(vma->vm_mm);
+	if (!child)
+		child = fork_heap(heap, vma->vm_mm);
+	vma->vm_private_data = child;
+	if (!child)
+		return;
+	atomic_inc(&child->vmas);
+	vma_set_mode(vma, true);
+	mafc_heap_put(child);
+}
+
+static void mafc_vm_close(struct vm_area_struct *vma)
+{
+	struct mafc_heap *heap = vma->vm_private_data;
+
+	if (heap && atomic_dec_and_test(&heap->vmas))
+		mafc_heap_kill(heap);
+}
+
+/* True if no frame of the heap is shared with a forked process. */
+static bool heap_exclusive(struct mafc_heap *heap)
+{
+	struct mafc_leaf *leaf;
+	unsigned long index, e;
+	unsigned int i;
+
+	xa_for_each(&heap->leaves, index, leaf) {
+		leaf = mafc_leaf_exclusive(heap, index << MAFC_LEAF_SHIFT);
+		if (!leaf)
+			return false;
+		for (i = 0; i < MAFC_LEAF_SLOTS; i++) {
+			e = READ_ONCE(leaf->entry[i]);
+			if (!e)
+				continue;
+			if (e & MAFC_E_MESHED ?
+			    !mafc_ring_exclusive(heap, (index << MAFC_LEAF_SHIFT) + i) :
+			    atomic_read(&mafc_frame(mafc_entry_page(e))->owners) != 1)
+				return false;
+		}
+		cond_resched();
+	}
+	return true;
+}
+
+static void heap_clear_cow(struct mafc_heap *heap)
+{
+	struct vm_area_struct *vma;
+	VMA_ITERATOR(vmi, heap->mm, 0);
+
+	for_each_vma(vmi, vma) {
+		if (!vma_is_heap(vma, heap))
+			continue;
+		vma_start_write(vma);
+		vma_set_mode(vma, false);
+	}
+	WRITE_ONCE(heap->cow, false);
+}
+
+/**
+ * mafc_try_uncow() - leave copy-on-write mode if nothing is shared any more
+ * @heap: of this heap
+ *
+ * Context: takes mmap_lock, if it is free, and heap->motion before it.
+ * Return: true if it was left.
+ */
+bool mafc_try_uncow(struct mafc_heap *heap)
+{
+	struct mm_struct *mm = heap->mm;
+	unsigned int forks;
+	bool exclusive;
+
+	mutex_lock(&heap->motion);
+	forks = heap->forks;
+	exclusive = !heap->dead && heap_exclusive(heap);
+	mutex_unlock(&heap->motion);
+	if (!exclusive || !mmget_not_zero(mm))
+		return false;
+	/* There is no trylock for modules; do not queue up behind anybody. */
+	exclusive = !rwsem_is_locked(&mm->mmap_lock);
+	if (exclusive) {
+		mmap_write_lock(mm);
+		/* Without a fork since, what was exclusive still is. */
+		exclusive = forks == heap->forks;
+		if (exclusive)
+			heap_clear_cow(heap);
+		mmap_write_unlock(mm);
+	}
+	mmput_async(mm);
+	return exclusive;
+}
+
+const struct vm_operations_struct mafc_vm_ops = {
+	.open = mafc_vm_open,
+	.close = mafc_vm_close,
+	.fault = mafc_vm_fault,
+	.map_pages = mafc_vm_map_pages,
+};
+
+const struct vm_operations_struct mafc_cow_vm_ops = {
+	.open = mafc_vm_open,
+	.close = mafc_vm_close,
+	.fault = mafc_vm_fault,
+	.map_pages = mafc_vm_map_pages,
+	.page_mkwrite = mafc_vm_mkwrite,
+};

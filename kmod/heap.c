@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * heap.c - the heaps: one for each process that asked for one
+ *
+ * A heap is found by its mm.  It is in the list from creation until its last
+ * mapping is closed; then it is dead, its pages are freed, and the structure
+ * goes with the last reference.
+ */
+#include <linux/cred.h>
+#include <linux/fs.h>
+#include <linux/pid.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/task.h>
+#include <linux/shrinker.h>
+#include <linux/slab.h>
+
+#include "mafc.h"
+
+atomic64_t mafc_total[MAFC_N_COUNTERS];
+atomic64_t mafc_away_max;
+
+/**
+ * struct heaps - all heaps
+ * @lock: protects @list and @count
+ * @list: heaps that are not dead, in the order of their creation
+ * @count: how many
+ * @by_mm: the same by mm address; its own lock and RCU
+ */
+static struct heaps {
+	struct mutex lock;
+	struct list_head list;
+	unsigned int count;
+	struct xarray by_mm;
+} heaps = {
+	.lock = __MUTEX_INITIALIZER(heaps.lock),
+	.list = LIST_HEAD_INIT(heaps.list),
+	.by_mm = XARRAY_INIT(heaps.by_mm, 0),
+};
+
+static unsigned long mm_key(const struct mm_struct *mm)
+{
+	return (unsigned long)mm / L1_CACHE_BYTES;
+}
+
+/**
+ * mafc_heap_find() - the heap of a process
+ * @mm: its memory
+ *
+ * Return: the heap with a reference, or NULL.
+ */
+struct mafc_heap *mafc_heap_find(struct mm_struct *mm)
+{
+	struct mafc_heap *heap;
+
+	rcu_read_lock();
+	heap = xa_load(&heaps.by_mm, mm_key(mm));
+	if (heap && !refcount_inc_not_zero(&heap->refs))
+		heap = NULL;
+	rcu_read_unlock();
+	return heap;
+}
+
+/* The same people who may trace a process may look at its heap. */
+static bool may_inspect(struct task_struct *task)
+{
+	const struct cred *mine = current_cred(), *his = get_task_cred(task);
+	bool ok;
+
+	ok = (uid_eq(mine->euid, his->euid) && uid_eq(mine->euid, his->suid) &&
+	      uid_eq(mine->euid, his->uid)) ||
+	     ns_capable(his->user_ns, CAP_SYS_PTRACE);
+	put_cred(his);
+	return ok;
+}
+
+/**
+ * mafc_heap_find_pid() - the heap of another process
+ * @pid: in the caller's pid namespace
+ *
+ * Return: the heap with a reference; or an error pointer: -ESRCH, -EPERM, or
+ * -ENODEV if the process has no heap.
+ */
+struct mafc_heap *mafc_heap_find_pid(pid_t pid)
+{
+	struct pid *p = find_get_pid(pid);
+	struct task_struct *task = get_pid_task(p, PIDTYPE_PID);
+	struct mafc_heap *heap = ERR_PTR(-EPERM);
+	struct mm_struct *mm;
+
+	put_pid(p);
+	if (!task)
+		return ERR_PTR(-ESRCH);
+	if (may_inspect(task)) {
+		mm = get_task_mm(task);
+		heap = mm ? mafc_heap_find(mm) : NULL;
+		if (mm)
+			mmput(mm);
+		if (!heap)
+			heap = ERR_PTR(-ENODEV);
+	}
+	put_task_struct(task);
+	return heap;
+}
+
+static void heap_free(struct mafc_heap *heap)
+{
+	if (heap->pool)
+		mafc_pool_put(heap->pool);
+	if (heap->meta_pool)
+		mafc_pool_put(heap->meta_pool);
+	mmdrop(heap->mm);
+	iput(heap->inode);
+	kvfree_rcu(heap, rcu);
+}
+
+/**
+ * mafc_heap_put() - drop a reference
+ * @heap: of this heap
+ *
+ * Context: may sleep.
+ */
+void mafc_heap_put(struct mafc_heap *heap)
+{
+	if (refcount_dec_and_test(&heap->refs))
+		heap_free(heap);
+}
+
+/* Pages of page map for a region. */
+static u32 map_pages(u32 pages)
+{
+	return pages / (8 * PAGE_SIZE);
+}
+
+static void heap_layout(struct mafc_heap *heap, u32 small, u32 large)
+{
+	u32 header = DIV_ROUND_UP(sizeof(struct mafc_meta), PAGE_SIZE);
+
+	heap->pages[MAFC_SMALL] = small;
+	heap->pages[MAFC_LARGE] = large;
+	heap->map[MAFC_SMALL] = header;
+	heap->map[MAFC_LARGE] = header + map_pages(small);
+	heap->spans = heap->map[MAFC_LARGE] + map_pages(large);
+	heap->pages[MAFC_META] = heap->spans + small / MAFC_SPANS_PER_PAGE;
+}
+
+static struct mafc_heap *heap_alloc(struct mm_struct *mm, struct inode *inode)
+{
+	struct mafc_heap *heap = kvzalloc(sizeof(*heap), GFP_KERNEL_ACCOUNT);
+
+	if (!heap)
+		return NULL;
+	refcount_set(&heap->refs, 1);
+	mmgrab(mm);
+	heap->mm = mm;
+	ihold(inode);
+	heap->inode = inode;
+	mutex_init(&heap->motion);
+	init_waitqueue_head(&heap->moving);
+	INIT_LIST_HEAD(&heap->node);
+	xa_init(&heap->leaves);
+	heap->compact = true;
+	heap->next_pass = jiffies;
+	mafc_pfm_init(&heap->pfm, 100 * mafc_medium_percent,
+		      100 * mafc_high_percent);
+	heap->pool = mafc_pool_create(4);
+	heap->meta_pool = mafc_pool_create(2);
+	if (!heap->pool || !heap->meta_pool) {
+		heap_free(heap);
+		return NULL;
+	}
+	return heap;
+}
+
+/* Makes the heap known; from here on others may find it. */
+static int heap_register(struct mafc_heap *heap)
+{
+	int err = xa_insert(&heaps.by_mm, mm_key(heap->mm), heap,
+			    GFP_KERNEL_ACCOUNT);
+
+	if (err)
+		return err == -EBUSY ? -EEXIST : err;
+	mutex_lock(&heaps.lock);
+	list_add_tail(&heap->node, &heaps.list);
+	heaps.count++;
+	mutex_unlock(&heaps.lock);
+	return 0;
+}
+
+/**
+ * mafc_heap_create() - a heap for a process
+ * @mm: its memory
+ * @inode: of the file it will map
+ * @small_pages: size of the small region, checked
+ * @large_pages: size of the large region, checked
+ *
+ * Return: the heap with a reference for the caller, or an error pointer:
+ * -EEXIST, -ENOMEM.
+ */
+struct mafc_heap *mafc_heap_create(struct mm_struct *mm, struct inode *inode,
+				   u32 small_pages, u32 large_pages)
+{
+	struct mafc_heap *heap = heap_alloc(mm, inode);
+	int err;
+
+	if (!heap)
+		return ERR_PTR(-ENOMEM);
+	heap_layout(heap, small_pages, large_pages);
+	refcount_inc(&heap->refs);
+	err = heap_register(heap);
+	if (err) {
+		heap_free(heap);
+		return ERR_PTR(err);
+	}
+	return heap;
+}
+
+/**
+ * mafc_heap_fork() - an empty heap for a forked process
+ * @parent: the heap it is going to share
+ * @mm: the child's memory
+ *
+ * Return: the heap with a reference for the caller, or NULL.
+ */
+struct mafc_heap *mafc_heap_fork(struct mafc_heap *parent, struct mm_struct *mm)
+{
+	struct mafc_heap *child;
+
+	child = mafc_heap_create(mm, parent->inode, parent->pages[MAFC_SMALL],
+				 parent->pages[MAFC_LARGE]);
+	if (IS_ERR(child))
+		return NULL;
+	child->cow = true;
+	child->compact = parent->compact;
+	return child;
+}
+
+/**
+ * mafc_heap_kill() - the last mapping of a heap is gone
+ * @heap: the heap; its pages are freed, and the table's reference dropped
+ *
+ * Context: may sleep.
+ */
+void mafc_heap_kill(struct mafc_heap *heap)
+{
+	xa_erase(&heaps.by_mm, mm_key(heap->mm));
+	mutex_lock(&heaps.lock);
+	list_del_init(&heap->node);
+	heaps.count--;
+	mutex_unlock(&heaps.lock);
+
+	/* Whoever is at work finishes; whoever comes later sees it is dead. */
+	mutex_lock(&heap->motion);
+	heap->dead = true;
+	mutex_unlock(&heap->motion);
+
+	mafc_table_destroy(heap);
+	mafc_pool_kill(heap->pool);
+	mafc_pool_kill(heap->meta_pool);
+	mafc_heap_put(heap);
+}
+
+/**
+ * mafc_heap_next() - go through all heaps
+ * @prev: the heap before, whose reference is dropped; NULL for the first
+ *
+ * Return: a heap with a reference; NULL at the end, or when @prev has died.
+ */
+struct mafc_heap *mafc_heap_next(struct mafc_heap *prev)
+{
+	struct list_head *next = NULL;
+	struct mafc_heap *heap = NULL;
+
+	mutex_lock(&heaps.lock);
+	if (!prev)
+		next = heaps.list.next;
+	else if (!list_empty(&prev->node))
+		next = prev->node.next;
+	if (next && next != &heaps.list) {
+		heap = list_entry(next, struct mafc_heap, node);
+		refcount_inc(&heap->refs);
+	}
+	mutex_unlock(&heaps.lock);
+	if (prev)
+		mafc_heap_put(prev);
+	return heap;
+}
+
+/**
+ * mafc_heaps_count() - how many heaps there are
+ */
+unsigned int mafc_heaps_count(void)
+{
+	return READ_ONCE(heaps.count);
+}
+
+/**
+ * mafc_heap_held() - physical memory of a heap
+ * @heap: of this heap
+ *
+ * Return: bytes, meta region and free frames included.
+ */
+u64 mafc_heap_held(const struct mafc_heap *heap)
+{
+	return (u64)(READ_ONCE(heap->pool->frames) +
+		     READ_ONCE(heap->meta_pool->frames)) << PAGE_SHIFT;
+}
+
+/**
+ * mafc_heap_fragmentation() - external fragmentation as of the last scan
+ * @heap: of this heap
+ *
+ * Return: (held - live) / held, in 1/100 of a per cent.
+ */
+unsigned int mafc_heap_fragmentation(struct mafc_heap *heap)
+{
+	u64 held = mafc_heap_held(heap), live = min(held, heap->scan.live);
+
+	return held ? div64_u64((held - live) * 10000, held) : 0;
+}
+
+/**
+ * mafc_heap_stat() - fill in what MAFC_IOC_STAT tells
+ * @heap: of this heap
+ * @st: out: all but size, flags and pid
+ *
+ * Context: takes heap->motion; may sleep.
+ */
+void mafc_heap_stat(struct mafc_heap *heap, struct mafc_stat *st)
+{
+	struct mafc_pfm_forecast forecast;
+	unsigned int i;
+
+	mafc_scan_fresh(heap);
+	mafc_pool_stat(heap->pool, st);
+	mafc_pool_stat(heap->meta_pool, st);
+	mutex_lock(&heap->motion);
+	mafc_pfm_forecast(&heap->pfm, &forecast);
+	st->state = forecast.state;
+	st->high_ppm = forecast.high_ppm;
+	st->live = heap->scan.live;
+	st->mapped = heap->scan.mapped << PAGE_SHIFT;
+	st->fragmentation = mafc_heap_fragmentation(heap);
+	st->away_max_ns = heap->away_max;
+	mutex_unlock(&heap->motion);
+	st->meshed = atomic64_read(&heap->count[MAFC_N_MESHED]);
+	st->moved = atomic64_read(&heap->count[MAFC_N_MOVED]);
+	st->dropped = atomic64_read(&heap->count[MAFC_N_DROPPED]);
+	st->pinned = atomic64_read(&heap->count[MAFC_N_PINNED]);
+	st->faults = atomic64_read(&heap->count[MAFC_N_FAULTS]);
+	st->cow_copies = atomic64_read(&heap->count[MAFC_N_COW]);
+	st->compactions = atomic64_read(&heap->count[MAFC_N_COMPACTIONS]);
+	for (i = 0; i < MAFC_STALL_BUCKETS; i++)
+		st->stall[i] = atomic_long_read(&heap->stall[i]);
+}
+
+static struct shrinker *shrinker;
+
+static unsigned long shrink_count(struct shrinker *s, struct shrink_control *sc)
+{
+	struct mafc_heap *heap;
+	unsigned long n = 0;
+
+	if (!mutex_trylock(&heaps.lock))
+		return 0;
+	list_for_each_entry(heap, &heaps.list, node)
+		n += READ_ONCE(heap->pool->cached);
+	mutex_unlock(&heaps.lock);
+	return n;
+}
+
+/* Free frames go at once; the compactor is asked to free more. */
+static unsigned long shrink_scan(struct shrinker *s, struct shrink_control *sc)
+{
+	struct mafc_heap *heap;
+	unsigned long n = 0;
+
+	if (!mutex_trylock(&heaps.lock))
+		return SHRINK_STOP;
+	list_for_each_entry(heap, &heaps.list, node) {
+		n += mafc_pool_punch(heap->pool, sc->nr_to_scan - n);
+		if (n >= sc->nr_to_scan)
+			break;
+	}
+	mutex_unlock(&heaps.lock);
+	mafc_compactor_kick();
+	return n ? n : SHRINK_STOP;
+}
+
+/**
+ * mafc_shrinker_init() - register with memory reclaim
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int mafc_shrinker_init(void)
+{
+	shrinker = mafc_shrinker_alloc("mafc");
+	if (!shrinker)
+		return -ENOMEM;
+	shrinker->count_objects = shrink_count;
+	shrinker->scan_objects = shrink_scan;
+	shrinker->seeks = DEFAULT_SEEKS;
+	return mafc_shrinker_register(shrinker, "mafc");
+}
+
+/**
+ * mafc_shrinker_exit() - undo mafc_shrinker_init()
+ */
+void mafc_shrinker_exit(void)
+{
+	mafc_shrinker_free(shrinker);
+}

@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * main.c - the device: open, mmap, ioctl
+ *
+ * Each open gets an inode of its own, so that zapping reaches the mappings of
+ * this open and of no other.  A forked child maps the same file, so its
+ * mappings are zapped along; it faults and finds its own pages again.
+ */
+#include <linux/anon_inodes.h>
+#include <linux/fs.h>
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+#include <linux/mount.h>
+#include <linux/pseudo_fs.h>
+#include <linux/uaccess.h>
+
+#include "mafc.h"
+
+#define MAFC_FS_MAGIC	0x4d414643
+
+static struct vfsmount *mafc_mnt;
+static int mafc_mnt_count;
+
+static int mafc_fs_init(struct fs_context *fc)
+{
+	return init_pseudo(fc, MAFC_FS_MAGIC) ? 0 : -ENOMEM;
+}
+
+static struct file_system_type mafc_fs_type = {
+	.name = "mafc",
+	.owner = THIS_MODULE,
+	.init_fs_context = mafc_fs_init,
+	.kill_sb = kill_anon_super,
+};
+
+static int mafc_open(struct inode *node, struct file *file)
+{
+	struct inode *inode;
+	int err;
+
+	err = simple_pin_fs(&mafc_fs_type, &mafc_mnt, &mafc_mnt_count);
+	if (err)
+		return err;
+	inode = alloc_anon_inode(mafc_mnt->mnt_sb);
+	if (IS_ERR(inode)) {
+		simple_release_fs(&mafc_mnt, &mafc_mnt_count);
+		return PTR_ERR(inode);
+	}
+	file->f_mapping = inode->i_mapping;
+	file->private_data = inode;
+	return 0;
+}
+
+/* A heap that was set up but never mapped dies with its file. */
+static int mafc_release(struct inode *node, struct file *file)
+{
+	struct inode *inode = file->private_data;
+	struct mafc_heap *heap = inode->i_private;
+
+	if (heap) {
+		mafc_heap_kill(heap);
+		mafc_heap_put(heap);
+	}
+	iput(inode);
+	simple_release_fs(&mafc_mnt, &mafc_mnt_count);
+	return 0;
+}
+
+static int mafc_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct inode *inode = file->private_data;
+	enum mafc_region region = vma->vm_pgoff >> 32;
+	struct mafc_heap *heap = mafc_heap_find(vma->vm_mm);
+	u64 index = (u32)vma->vm_pgoff;
+	int err = -EINVAL;
+
+	if (!heap)
+		return -ENODEV;
+	if (heap->inode != inode || !(vma->vm_flags & VM_SHARED) ||
+	    vma->vm_pgoff >> 32 >= MAFC_REGIONS ||
+	    index + vma_pages(vma) > heap->pages[region])
+		goto out;
+	/*
+	 * The first mapping takes over from the file, which counted as one.
+	 * A heap that lost its last mapping is dead and gets no other.
+	 */
+	err = -ENODEV;
+	if (cmpxchg(&inode->i_private, heap, NULL) == heap)
+		mafc_heap_put(heap);
+	else if (!atomic_inc_not_zero(&heap->vmas))
+		goto out;
+	vm_flags_set(vma, VM_MIXEDMAP | VM_DONTEXPAND);
+	vma->vm_private_data = heap;
+	vma->vm_ops = &mafc_vm_ops;
+	if (READ_ONCE(heap->cow)) {
+		vma->vm_ops = &mafc_cow_vm_ops;
+		vma->vm_page_prot = vm_get_page_prot(vma->vm_flags & ~VM_SHARED);
+	}
+	err = 0;
+out:
+	mafc_heap_put(heap);
+	return err;
+}
+
+/* The structure of an ioctl, whichever it is. */
+union mafc_arg {
+	struct mafc_info info;
+	struct mafc_setup setup;
+	struct mafc_stat stat;
+	struct mafc_compact compact;
+	struct mafc_release release;
+	struct mafc_remap remap;
+	struct mafc_policy policy;
+};
+
+static int ioctl_info(struct file *file, union mafc_arg *arg)
+{
+	struct mafc_info *info = &arg->info;
+
+	if (info->flags)
+		return -EINVAL;
+	info->abi_version = MAFC_ABI_VERSION;
+	info->page_size = PAGE_SIZE;
+	info->features = MAFC_FEATURE_MESH | MAFC_FEATURE_MOVE |
+			 MAFC_FEATURE_DROP | MAFC_FEATURE_FORK_COW |
+			 MAFC_FEATURE_REMAP;
+	info->region_align = MAFC_REGION_ALIGN;
+	info->region_max = MAFC_REGION_MAX;
+	return 0;
+}
+
+static bool region_ok(u32 pages)
+{
+	return pages && pages % MAFC_REGION_ALIGN == 0 &&
+	       pages <= MAFC_REGION_MAX;
+}
+
+static int ioctl_setup(struct file *file, union mafc_arg *arg)
+{
+	struct mafc_setup *s = &arg->setup;
+	struct inode *inode = file->private_data;
+	struct mafc_heap *heap;
+
+	if (s->flags || !region_ok(s->small_pages) || !region_ok(s->large_pages))
+		return -EINVAL;
+	heap = mafc_heap_create(current->mm, inode, s->small_pages,
+				s->large_pages);
+	if (IS_ERR(heap))
+		return PTR_ERR(heap);
+	/* The file counts as a mapping until there is one. */
+	atomic_set(&heap->vmas, 1);
+	if (cmpxchg(&inode->i_private, NULL, heap)) {
+		/* The file has the heap of another process. */
+		mafc_heap_kill(heap);
+		mafc_heap_put(heap);
+		return -EEXIST;
+	}
+	s->meta_bytes = (u64)heap->pages[MAFC_META] << PAGE_SHIFT;
+	s->small_map = (u64)heap->map[MAFC_SMALL] << PAGE_SHIFT;
+	s->large_map = (u64)heap->map[MAFC_LARGE] << PAGE_SHIFT;
+	s->spans = (u64)heap->spans << PAGE_SHIFT;
+	return 0;
+}
+
+static int ioctl_stat(struct file *file, union mafc_arg *arg)
+{
+	struct mafc_stat *st = &arg->stat;
+	u32 size = st->size;
+	s32 pid = st->pid;
+	struct mafc_heap *heap;
+
+	if (st->flags || st->pad || pid < 0)
+		return -EINVAL;
+	heap = pid ? mafc_heap_find_pid(pid) : mafc_heap_find(current->mm);
+	if (IS_ERR_OR_NULL(heap))
+		return heap ? PTR_ERR(heap) : -ENODEV;
+	memset(st, 0, sizeof(*st));
+	st->size = size;
+	st->pid = pid;
+	mafc_heap_stat(heap, st);
+	mafc_heap_put(heap);
+	return 0;
+}
+
+static int ioctl_compact(struct file *file, union mafc_arg *arg)
+{
+	struct mafc_compact *c = &arg->compact;
+	struct mafc_heap *heap;
+	int err;
+
+	if (c->flags & ~MAFC_COMPACT_SHUFFLE)
+		return -EINVAL;
+	heap = mafc_heap_find(current->mm);
+	if (!heap)
+		return -ENODEV;
+	err = mafc_compact_now(heap, c);
+	mafc_heap_put(heap);
+	return err;
+}
+
+/* A range of the large region, as two numbers of pages. */
+static bool range_ok(const struct mafc_heap *heap, u64 offset, u64 length)
+{
+	u64 end = (u64)heap->pages[MAFC_LARGE] << PAGE_SHIFT;
+
+	return PAGE_ALIGNED(offset) && PAGE_ALIGNED(length) && length &&
+	       offset < end && length <= end - offset;
+}
+
+static int ioctl_release(struct file *file, union mafc_arg *arg)
+{
+	struct mafc_release *r = &arg->release;
+	struct mafc_heap *heap;
+	u64 pages = 0;
+	int err = -EINVAL;
+
+	if (r->flags)
+		return -EINVAL;
+	heap = mafc_heap_find(current->mm);
+	if (!heap)
+		return -ENODEV;
+	if (range_ok(heap, r->offset, r->length))
+		err = mafc_release_range(heap, mafc_slot(MAFC_LARGE,
+							 r->offset >> PAGE_SHIFT),
+					 r->length >> PAGE_SHIFT, &pages);
+	r->released = pages << PAGE_SHIFT;
+	mafc_heap_put(heap);
+	return err;
+}
+
+static int ioctl_remap(struct file *file, union mafc_arg *arg)
+{
+	struct mafc_remap *r = &arg->remap;
+	struct mafc_heap *heap;
+	int err = -EINVAL;
+
+	if (r->flags)
+		return -EINVAL;
+	heap = mafc_heap_find(current->mm);
+	if (!heap)
+		return -ENODEV;
+	if (range_ok(heap, r->from, r->length) &&
+	    range_ok(heap, r->to, r->length) &&
+	    (r->from >= r->to + r->length || r->to >= r->from + r->length))
+		err = mafc_remap_range(heap,
+				       mafc_slot(MAFC_LARGE, r->from >> PAGE_SHIFT),
+				       mafc_slot(MAFC_LARGE, r->to >> PAGE_SHIFT),
+				       r->length >> PAGE_SHIFT);
+	mafc_heap_put(heap);
+	return err;
+}
+
+static int ioctl_policy(struct file *file, union mafc_arg *arg)
+{
+	struct mafc_policy *p = &arg->policy;
+	struct mafc_heap *heap;
+	unsigned int i;
+
+	if (p->flags || p->compact > 1 ||
+	    p->set & ~(MAFC_POLICY_COMPACT | MAFC_POLICY_RESET_PEAKS))
+		return -EINVAL;
+	heap = mafc_heap_find(current->mm);
+	if (!heap)
+		return -ENODEV;
+	if (p->set & MAFC_POLICY_COMPACT)
+		WRITE_ONCE(heap->compact, p->compact);
+	if (p->set & MAFC_POLICY_RESET_PEAKS) {
+		mutex_lock(&heap->motion);
+		heap->away_max = 0;
+		mutex_unlock(&heap->motion);
+		for (i = 0; i < MAFC_STALL_BUCKETS; i++)
+			atomic_long_set(&heap->stall[i], 0);
+	}
+	p->compact = READ_ONCE(heap->compact);
+	mafc_heap_put(heap);
+	return 0;
+}
+
+/**
+ * struct mafc_ioctl - one ioctl
+ * @fn: does it; gets the structure checked for size, writes results to it
+ * @size: of the structure now
+ * @min: of its first version
+ */
+struct mafc_ioctl {
+	int (*fn)(struct file *file, union mafc_arg *arg);
+	size_t size;
+	size_t min;
+};
+
+#define MAFC_IOCTL(cmd, _fn, type, last)				\
+	[_IOC_NR(cmd)] = {						\
+		.fn = (_fn),						\
+		.size = sizeof(struct type),				\
+		.min = offsetofend(struct type, last),			\
+	}
+
+static const struct mafc_ioctl mafc_ioctls[] = {
+	MAFC_IOCTL(MAFC_IOC_INFO, ioctl_info, mafc_info, region_max),
+	MAFC_IOCTL(MAFC_IOC_SETUP, ioctl_setup, mafc_setup, spans),
+	MAFC_IOCTL(MAFC_IOC_STAT, ioctl_stat, mafc_stat, pad),
+	MAFC_IOCTL(MAFC_IOC_COMPACT, ioctl_compact, mafc_compact, released),
+	MAFC_IOCTL(MAFC_IOC_RELEASE, ioctl_release, mafc_release, released),
+	MAFC_IOCTL(MAFC_IOC_REMAP, ioctl_remap, mafc_remap, length),
+	MAFC_IOCTL(MAFC_IOC_POLICY, ioctl_policy, mafc_policy, compact),
+};
+
+static long mafc_ioctl(struct file *file, unsigned int cmd, unsigned long ptr)
+{
+	void __user *user = (void __user *)ptr;
+	const struct mafc_ioctl *op;
+	union mafc_arg arg = { 0 };
+	u32 size;
+	int err;
+
+	if (_IOC_TYPE(cmd) != MAFC_IOC_MAGIC || _IOC_DIR(cmd) != _IOC_NONE ||
+	    _IOC_SIZE(cmd) || _IOC_NR(cmd) >= ARRAY_SIZE(mafc_ioctls))
+		return -ENOTTY;
+	op = &mafc_ioctls[_IOC_NR(cmd)];
+	if (get_user(size, (u32 __user *)user))
+		return -EFAULT;
+	if (size < op->min)
+		return -EINVAL;
+	if (size > PAGE_SIZE)
+		return -E2BIG;
+	err = copy_struct_from_user(&arg, op->size, user, size);
+	if (err)
+		return err;
+	/* Where the answer cannot be written, nothing shall be done. */
+	if (copy_to_user(user, &arg, min_t(size_t, size, op->size)))
+		return -EFAULT;
+	err = op->fn(file, &arg);
+	if (err && err != -EINTR)
+		return err;
+	if (copy_to_user(user, &arg, min_t(size_t, size, op->size)))
+		return -EFAULT;
+	return err;
+}
+
+static const struct file_operations mafc_fops = {
+	.owner = THIS_MODULE,
+	.open = mafc_open,
+	.release = mafc_release,
+	.mmap = mafc_mmap,
+	.unlocked_ioctl = mafc_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.llseek = noop_llseek,
+};
+
+static struct miscdevice mafc_device = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "mafc",
+	.fops = &mafc_fops,
+	.groups = mafc_sysfs_groups,
+};
+
+static int __init mafc_init(void)
+{
+	int err;
+
+	BUILD_BUG_ON(sizeof(struct mafc_span) != 64);
+	BUILD_BUG_ON(MAFC_OFF_SMALL >> PAGE_SHIFT != mafc_slot_pgoff(mafc_slot(MAFC_SMALL, 0)));
+	BUILD_BUG_ON(MAFC_OFF_LARGE >> PAGE_SHIFT != mafc_slot_pgoff(mafc_slot(MAFC_LARGE, 0)));
+
+	err = mafc_shrinker_init();
+	if (err)
+		return err;
+	err = mafc_compactor_start();
+	if (err)
+		goto shrinker;
+	err = misc_register(&mafc_device);
+	if (err)
+		goto compactor;
+	return 0;
+compactor:
+	mafc_compactor_stop();
+shrinker:
+	mafc_shrinker_exit();
+	return err;
+}
+
+static void __exit mafc_exit(void)
+{
+	misc_deregister(&mafc_device);
+	mafc_compactor_stop();
+	mafc_shrinker_exit();
+	rcu_barrier();	/* leaves still on their way */
+}
+
+module_init(mafc_init);
+module_exit(mafc_exit);
+
+MODULE_DESCRIPTION("Memory allocator with fragmentation control");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,688 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * mesh.c - spans: dropping, meshing and dissolving them
+ *
+ * DOC: protocol
+ *
+ * The process writes to the descriptors all the time, and may write nonsense.
+ * So each field is read once and checked, every loop and copy is bounded by
+ * what was checked, and a wrong value can only spoil the heap it stands in.
+ *
+ * Meshing span S into span D, one block size, both IDLE:
+ * 1. Both become BUSY, so that the library hands out blocks of neither.
+ * 2. S's live bits are set in D with an atomic OR.  A bit that was set already
+ *    calls the mesh off.
+ * 3. S's frames are taken away from under it (motion.c).  D's stay mapped: only
+ *    places of D that are free are going to be written.
+ * 4. S.canonical = D, and only then is S's bitmap exchanged for zero.  A bit
+ *    that is missing from what comes back was freed since step 2, and is
+ *    cleared in D as well.  A free that comes later finds its bit clear in S,
+ *    reads canonical again and clears the bit in D.
+ * 5. The live blocks are copied, D's frames are published under S's slots, the
+ *    rings are spliced.  S becomes MESHED, D becomes IDLE and ROOT.
+ *
+ * Spans that had been meshed into S before are in its ring and go with it;
+ * their canonical is set to D, after S's.  A free that still follows the old
+ * way finds D through S.
+ *
+ * Dropping a page: it is taken away first, and then the bitmap is read again.
+ * Who allocated a block in it before that is seen, and the page is put back;
+ * who does so later finds no page-table entry, and waits, and gets a new page.
+ */
+#include <linux/page_ref.h>
+#include <linux/highmem.h>
+
+#include "mafc.h"
+#include "trace.h"
+
+#define BITMAP_WORDS	4
+
+static bool span_shift(struct mafc_span *s, u32 from, u32 to, u32 set, u32 clear)
+{
+	u32 old = READ_ONCE(s->state);
+
+	do {
+		if (MAFC_SPAN_STATE(old) != from)
+			return false;
+	} while (!try_cmpxchg(&s->state, &old,
+			      (old & ~(0xffU | clear)) | to | set));
+	return true;
+}
+
+/**
+ * mafc_span_valid() - is this a descriptor of a span's first page?
+ * @heap: of this heap
+ * @index: page in the small region
+ * @d: a copy of the descriptor
+ *
+ * Return: true if its geometry makes sense.
+ */
+bool mafc_span_valid(const struct mafc_heap *heap, u32 index,
+		     const struct mafc_span *d)
+{
+	return d->block_size >= 16 && d->block_size % 16 == 0 &&
+	       d->nblocks && d->nblocks <= MAFC_SPAN_BLOCKS_MAX &&
+	       d->npages && d->npages <= MAFC_SPAN_PAGES_MAX &&
+	       (u64)d->block_size * d->nblocks <= (u64)d->npages << PAGE_SHIFT &&
+	       (u64)index + d->npages <= heap->pages[MAFC_SMALL];
+}
+
+static void mask_range(u64 mask[BITMAP_WORDS], unsigned int first,
+		       unsigned int last)
+{
+	for (; first <= last; first++)
+		mask[first / 64] |= 1ULL << (first % 64);
+}
+
+/**
+ * mafc_span_page_mask() - which blocks lie in a page of a span
+ * @d: its descriptor; the geometry is valid
+ * @page: which of its pages
+ * @mask: out: the blocks that lie in it, in part or whole
+ */
+void mafc_span_page_mask(const struct mafc_span *d, unsigned int page,
+			 u64 mask[BITMAP_WORDS])
+{
+	unsigned int first = page * PAGE_SIZE / d->block_size;
+	unsigned int last = (page * PAGE_SIZE + PAGE_SIZE - 1) / d->block_size;
+
+	memset(mask, 0, BITMAP_WORDS * sizeof(u64));
+	if (first < d->nblocks)
+		mask_range(mask, first, min(last, d->nblocks - 1U));
+}
+
+/* Still without live blocks, and still the same span? */
+static bool page_idle(struct mafc_heap *heap, u32 slot, u32 head,
+		      u32 block_size, u16 nblocks, u16 npages)
+{
+	u32 index = mafc_slot_index(slot);
+	struct mafc_span d, *s;
+	u64 mask[BITMAP_WORDS];
+	unsigned int w;
+
+	if (!block_size)
+		return !mafc_handed_out(heap, slot);
+	s = mafc_span(heap, head, false);
+	if (!s)
+		return false;
+	d.block_size = READ_ONCE(s->block_size);
+	d.nblocks = READ_ONCE(s->nblocks);
+	d.npages = READ_ONCE(s->npages);
+	if (d.block_size != block_size || d.nblocks != nblocks ||
+	    d.npages != npages || READ_ONCE(s->canonical) != head)
+		return false;
+	switch (MAFC_SPAN_STATE(READ_ONCE(s->state))) {
+	case MAFC_SPAN_IDLE:
+	case MAFC_SPAN_ATTACHED:
+		break;
+	default:
+		return false;
+	}
+	mafc_span_page_mask(&d, index - head, mask);
+	for (w = 0; w < BITMAP_WORDS; w++)
+		if (READ_ONCE(s->bitmap[w]) & mask[w])
+			return false;
+	return true;
+}
+
+/**
+ * mafc_drop_add() - note a page that seems to hold no live block
+ * @heap: of this heap
+ * @drop: where to
+ * @slot: the page
+ * @head: first page of its span, index in the small region
+ * @seen: the span's descriptor as it was seen, its geometry valid; NULL if the
+ *	page is in no span
+ *
+ * Context: heap->motion is held.
+ */
+void mafc_drop_add(struct mafc_heap *heap, struct mafc_drop *drop, u32 slot,
+		   u32 head, const struct mafc_span *seen)
+{
+	if (drop->n == MAFC_MOTION_MAX)
+		mafc_drop_flush(heap, drop);
+	drop->p[drop->n].slot = slot;
+	drop->p[drop->n].head = head;
+	drop->p[drop->n].block_size = seen ? seen->block_size : 0;
+	drop->p[drop->n].nblocks = seen ? seen->nblocks : 0;
+	drop->p[drop->n].npages = seen ? seen->npages : 0;
+	drop->n++;
+}
+
+/* Removes those of @drop that could be put in motion from it; keeps order. */
+static void drop_start(struct mafc_heap *heap, struct mafc_drop *drop)
+{
+	unsigned int i, n = 0;
+	unsigned long e;
+
+	for (i = 0; i < drop->n; i++) {
+		e = mafc_entry(heap, drop->p[i].slot);
+		if (!e || e & MAFC_E_MESHED ||
+		    atomic_read(&mafc_frame(mafc_entry_page(e))->owners) != 1 ||
+		    mafc_motion_add(heap, drop->p[i].slot))
+			continue;
+		drop->p[n++] = drop->p[i];
+	}
+	drop->n = n;
+}
+
+/**
+ * mafc_drop_flush() - drop the pages noted
+ * @heap: of this heap
+ * @drop: the pages; afterwards empty
+ *
+ * Context: heap->motion is held; sleeps.
+ */
+void mafc_drop_flush(struct mafc_heap *heap, struct mafc_drop *drop)
+{
+	struct page *page, *freed[MAFC_MOTION_MAX];
+	unsigned int i, n = 0;
+
+	drop_start(heap, drop);
+	if (!drop->n)
+		return;
+	mafc_motion_zap(heap);
+	for (i = 0; i < drop->n; i++) {
+		page = mafc_entry_page(heap->mo.s[i].entry);
+		if (!page_idle(heap, drop->p[i].slot, drop->p[i].head,
+			       drop->p[i].block_size, drop->p[i].nblocks,
+			       drop->p[i].npages))
+			continue;
+		if (!page_ref_freeze(page, 1)) {
+			mafc_count(heap, MAFC_N_PINNED, 1);
+			continue;
+		}
+		mafc_motion_set(heap, i, 0);
+		page_ref_unfreeze(page, 1);
+		freed[n++] = page;
+	}
+	mafc_motion_end(heap);
+	trace_mafc_drop(drop->p[0].slot, drop->n, n);
+	for (i = 0; i < n; i++)
+		mafc_frame_put(heap->pool, freed[i], 1);
+	mafc_count(heap, MAFC_N_DROPPED, n);
+	drop->n = 0;
+}
+
+/**
+ * struct mesh - a mesh under way
+ * @heap: of this heap
+ * @dst: index of the span that stays
+ * @src: index of the span that goes
+ * @d: descriptor of @dst
+ * @s: descriptor of @src
+ * @geo: geometry of both, checked
+ * @bits: blocks of @src that were live when it began
+ * @live: those of them that still are
+ * @first: where the ring of each page of @src starts in the motion; and, one
+ *	more, its end
+ * @to: frames of @dst
+ * @from: frames of @src
+ */
+struct mesh {
+	struct mafc_heap *heap;
+	u32 dst, src;
+	struct mafc_span *d, *s;
+	struct mafc_span geo;
+	u64 bits[BITMAP_WORDS];
+	u64 live[BITMAP_WORDS];
+	u16 first[MAFC_SPAN_PAGES_MAX + 1];
+	struct page *to[MAFC_SPAN_PAGES_MAX];
+	struct page *from[MAFC_SPAN_PAGES_MAX];
+};
+
+static bool same_geometry(struct mesh *m)
+{
+	struct mafc_span *geo = &m->geo;
+
+	geo->block_size = READ_ONCE(m->s->block_size);
+	geo->nblocks = READ_ONCE(m->s->nblocks);
+	geo->npages = READ_ONCE(m->s->npages);
+	return geo->block_size == READ_ONCE(m->d->block_size) &&
+	       geo->nblocks == READ_ONCE(m->d->nblocks) &&
+	       geo->npages == READ_ONCE(m->d->npages) &&
+	       READ_ONCE(m->s->canonical) == m->src &&
+	       READ_ONCE(m->d->canonical) == m->dst &&
+	       mafc_span_valid(m->heap, m->src, geo) &&
+	       mafc_span_valid(m->heap, m->dst, geo) &&
+	       (m->src >= m->dst + geo->npages || m->dst >= m->src + geo->npages);
+}
+
+/**
+ * mafc_ring_exclusive() - is a frame this heap's alone?
+ * @heap: of this heap
+ * @slot: one of the frame's slots
+ *
+ * Context: heap->motion is held.
+ * Return: the length of the ring, or 0 if another heap has a part in it.
+ */
+unsigned int mafc_ring_exclusive(struct mafc_heap *heap, u32 slot)
+{
+	unsigned long e = mafc_entry(heap, slot);
+	unsigned int n = 0;
+	u32 s = slot;
+
+	if (!e)
+		return 0;
+	do {
+		if (!mafc_leaf_exclusive(heap, s))
+			return 0;
+		n++;
+		s = mafc_ring_next(heap, s);
+	} while (s != slot);
+	if (atomic_read(&mafc_frame(mafc_entry_page(e))->owners) != n)
+		return 0;
+	return n;
+}
+
+/*
+ * Everything that can be refused is refused here, before anything is touched.
+ * All slots of the frame that comes of it must fit into one motion, or it
+ * could never be moved or dissolved.
+ */
+static int mesh_check(struct mesh *m)
+{
+	u32 s, slot = mafc_slot(MAFC_SMALL, m->src);
+	unsigned int j, nd, ns;
+
+	for (j = 0; j < m->geo.npages; j++) {
+		u32 dst = mafc_slot(MAFC_SMALL, m->dst + j);
+
+		nd = mafc_ring_exclusive(m->heap, dst);
+		ns = mafc_ring_exclusive(m->heap, slot + j);
+		if (!nd || !ns)
+			return -EBUSY;
+		if ((nd + ns) * m->geo.npages > MAFC_MOTION_MAX)
+			return -E2BIG;
+		if (mafc_ring_prepare(m->heap, dst) ||
+		    mafc_ring_prepare(m->heap, slot + j))
+			return -ENOMEM;
+		m->to[j] = mafc_entry_page(mafc_entry(m->heap, dst));
+		m->from[j] = mafc_entry_page(mafc_entry(m->heap, slot + j));
+		if (m->to[j] == m->from[j])
+			return -EINVAL;
+	}
+	for (s = mafc_ring_next(m->heap, slot); s != slot;
+	     s = mafc_ring_next(m->heap, s))
+		if (!mafc_span(m->heap, mafc_slot_index(s), true))
+			return -EBUSY;
+	return 0;
+}
+
+static int mesh_claim(struct mesh *m)
+{
+	if (!span_shift(m->d, MAFC_SPAN_IDLE, MAFC_SPAN_BUSY, 0, 0))
+		return -EAGAIN;
+	if (!span_shift(m->s, MAFC_SPAN_IDLE, MAFC_SPAN_BUSY, 0, 0)) {
+		span_shift(m->d, MAFC_SPAN_BUSY, MAFC_SPAN_IDLE, 0, 0);
+		return -EAGAIN;
+	}
+	return 0;
+}
+
+static void mesh_unclaim(struct mesh *m)
+{
+	span_shift(m->s, MAFC_SPAN_BUSY, MAFC_SPAN_IDLE, 0, 0);
+	span_shift(m->d, MAFC_SPAN_BUSY, MAFC_SPAN_IDLE, 0, 0);
+}
+
+static u64 word_or(u64 *word, u64 bits)
+{
+	return atomic64_fetch_or(bits, (atomic64_t *)word);
+}
+
+static void word_andnot(u64 *word, u64 bits)
+{
+	if (bits)
+		atomic64_andnot(bits, (atomic64_t *)word);
+}
+
+/* Step 2.  Undone by mesh_unmerge(). */
+static int mesh_merge(struct mesh *m)
+{
+	u64 mask[BITMAP_WORDS] = { 0 };
+	unsigned int w;
+	u64 old;
+
+	mask_range(mask, 0, m->geo.nblocks - 1);
+	for (w = 0; w < BITMAP_WORDS; w++)
+		m->bits[w] = READ_ONCE(m->s->bitmap[w]) & mask[w];
+	for (w = 0; w < BITMAP_WORDS; w++) {
+		if (!m->bits[w])
+			continue;
+		old = word_or(&m->d->bitmap[w], m->bits[w]);
+		if (!(old & m->bits[w]))
+			continue;
+		word_andnot(&m->d->bitmap[w], m->bits[w] & ~old);
+		while (w--)
+			word_andnot(&m->d->bitmap[w], m->bits[w]);
+		return -EAGAIN;
+	}
+	return 0;
+}
+
+static void mesh_unmerge(struct mesh *m)
+{
+	unsigned int w;
+
+	for (w = 0; w < BITMAP_WORDS; w++)
+		word_andnot(&m->d->bitmap[w], m->bits[w]);
+}
+
+/* Step 3. */
+static int mesh_take(struct mesh *m)
+{
+	unsigned int j;
+	int err;
+
+	for (j = 0; j < m->geo.npages; j++) {
+		m->first[j] = m->heap->mo.n;
+		err = mafc_motion_ring(m->heap,
+				       mafc_slot(MAFC_SMALL, m->src + j), false);
+		if (err)
+			return err;
+	}
+	m->first[j] = m->heap->mo.n;
+	mafc_motion_zap(m->heap);
+	for (j = 0; j < m->geo.npages; j++) {
+		if (page_ref_freeze(m->from[j], 1))
+			continue;
+		while (j--)
+			page_ref_unfreeze(m->from[j], 1);
+		mafc_count(m->heap, MAFC_N_PINNED, 1);
+		return -EBUSY;
+	}
+	return 0;
+}
+
+/* Step 4. */
+static void mesh_redirect(struct mesh *m)
+{
+	u32 s, slot = mafc_slot(MAFC_SMALL, m->src);
+	unsigned int w;
+	u64 now;
+
+	smp_store_release(&m->s->canonical, m->dst);
+	for (w = 0; w < BITMAP_WORDS; w++) {
+		now = xchg(&m->s->bitmap[w], 0);
+		m->live[w] = m->bits[w] & now;
+		word_andnot(&m->d->bitmap[w], m->bits[w] & ~now);
+	}
+	for (s = mafc_ring_next(m->heap, slot); s != slot;
+	     s = mafc_ring_next(m->heap, s))
+		WRITE_ONCE(mafc_span(m->heap, mafc_slot_index(s), true)->canonical,
+			   m->dst);
+}
+
+static void mesh_copy_block(struct mesh *m, unsigned int block)
+{
+	unsigned int off = block * m->geo.block_size;
+	unsigned int end = off + m->geo.block_size, n;
+
+	for (; off < end; off += n) {
+		n = min_t(unsigned int, end - off, PAGE_SIZE - offset_in_page(off));
+		memcpy(page_address(m->to[off >> PAGE_SHIFT]) + offset_in_page(off),
+		       page_address(m->from[off >> PAGE_SHIFT]) + offset_in_page(off),
+		       n);
+	}
+}
+
+/* Makes the entry of a slot of @dst, or of its ring, say MESHED. */
+static void mark_meshed(struct mafc_heap *heap, u32 slot)
+{
+	struct mafc_leaf *leaf = xa_load(&heap->leaves, slot >> MAFC_LEAF_SHIFT);
+	unsigned int i = mafc_leaf_index(slot);
+
+	if (!(leaf->entry[i] & MAFC_E_MESHED)) {
+		leaf->ring[i] = slot;
+		WRITE_ONCE(leaf->entry[i], leaf->entry[i] | MAFC_E_MESHED);
+	}
+}
+
+/* Step 5. */
+static void mesh_publish(struct mesh *m)
+{
+	unsigned int block, i, j, n;
+	struct mafc_heap *heap = m->heap;
+
+	for (block = 0; block < m->geo.nblocks; block++)
+		if (m->live[block / 64] & (1ULL << (block % 64)))
+			mesh_copy_block(m, block);
+	for (j = 0; j < m->geo.npages; j++) {
+		u32 src = mafc_slot(MAFC_SMALL, m->src + j);
+		u32 dst = mafc_slot(MAFC_SMALL, m->dst + j);
+
+		mark_meshed(heap, dst);
+		mark_meshed(heap, src);
+		mafc_ring_splice(heap, dst, src);
+		n = m->first[j + 1] - m->first[j];
+		atomic_add(n, &mafc_frame(m->to[j])->owners);
+		for (i = m->first[j]; i < m->first[j + 1]; i++)
+			mafc_motion_set(heap, i, (unsigned long)m->to[j] |
+					MAFC_E_MESHED);
+	}
+	mafc_motion_end(heap);
+	for (j = 0; j < m->geo.npages; j++) {
+		page_ref_unfreeze(m->from[j], 1);
+		mafc_frame_put(heap->pool, m->from[j],
+			       m->first[j + 1] - m->first[j]);
+	}
+}
+
+static int mesh_do(struct mesh *m)
+{
+	int err = mesh_merge(m);
+
+	if (err)
+		return err;
+	err = mesh_take(m);
+	if (err) {
+		mafc_motion_end(m->heap);
+		mesh_unmerge(m);
+		return err;
+	}
+	mesh_redirect(m);
+	mesh_publish(m);
+	return 0;
+}
+
+/**
+ * mafc_mesh() - put the blocks of one span onto the pages of another
+ * @heap: of this heap
+ * @dst: the span that stays, index in the small region
+ * @src: the span that goes
+ *
+ * "Mesh: Compacting Memory Management for C/C++ Applications", Powers, Tench,
+ * Berger, McGregor, PLDI 2019, is where the idea is from.
+ * Context: heap->motion is held; sleeps.
+ * Return: 0; -EAGAIN if they are in use or do not fit (any longer); -EBUSY if
+ * pages are pinned or shared with a forked process; -E2BIG if the frame has
+ * too many slots already; -EINVAL for nonsense; -ENOMEM.
+ */
+int mafc_mesh(struct mafc_heap *heap, u32 dst, u32 src)
+{
+	struct mesh m = { .heap = heap, .dst = dst, .src = src };
+	int err;
+
+	m.d = mafc_span(heap, dst, true);
+	m.s = mafc_span(heap, src, true);
+	if (!m.d || !m.s)
+		return -EBUSY;
+	if (!same_geometry(&m))
+		return -EINVAL;
+	err = mesh_check(&m);
+	if (err)
+		return err;
+	err = mesh_claim(&m);
+	if (err)
+		return err;
+	/* The library may have used them for something else before. */
+	err = same_geometry(&m) ? mesh_do(&m) : -EAGAIN;
+	if (err) {
+		mesh_unclaim(&m);
+	} else {
+		span_shift(m.s, MAFC_SPAN_BUSY, MAFC_SPAN_MESHED, 0,
+			   MAFC_SPAN_ROOT);
+		span_shift(m.d, MAFC_SPAN_BUSY, MAFC_SPAN_IDLE,
+			   MAFC_SPAN_ROOT, 0);
+		mafc_count(heap, MAFC_N_MESHED, m.geo.npages);
+	}
+	trace_mafc_mesh(mafc_slot(MAFC_SMALL, src), dst, err);
+	return err;
+}
+
+static unsigned long *page_map(struct mafc_heap *heap, u32 index)
+{
+	return mafc_meta(heap, heap->map[MAFC_SMALL] + index / (8 * PAGE_SIZE),
+			 true);
+}
+
+/* May everything that the end of this span writes be written? */
+static bool retire_possible(struct mafc_heap *heap, u32 index, u32 npages)
+{
+	u32 last = index + npages - 1;
+
+	return mafc_span(heap, index, true) && mafc_span(heap, last, true) &&
+	       page_map(heap, index) && page_map(heap, last);
+}
+
+/* Ends a span: for good, or for the library to do so when it unlists it. */
+static void retire(struct mafc_heap *heap, u32 index, u32 npages)
+{
+	struct mafc_span *s = mafc_span(heap, index, true);
+	u32 old = READ_ONCE(s->state), new, i;
+
+	WRITE_ONCE(s->canonical, index);
+	do {
+		new = old & MAFC_SPAN_LISTED ?
+			MAFC_SPAN_DEAD | MAFC_SPAN_LISTED : MAFC_SPAN_NONE;
+	} while (!try_cmpxchg(&s->state, &old, new));
+	if (new != MAFC_SPAN_NONE)
+		return;
+	for (i = 1; i < npages; i++)
+		WRITE_ONCE(mafc_span(heap, index + i, true)->state,
+			   MAFC_SPAN_NONE);
+	smp_mb();	/* states before bits */
+	for (i = index; i < index + npages; i++)
+		clear_bit(i % (8 * PAGE_SIZE), page_map(heap, i));
+}
+
+/* Members of the ring of a root, itself first. */
+static int members(struct mafc_heap *heap, u32 root, u32 npages, u32 *member)
+{
+	u32 s, slot = mafc_slot(MAFC_SMALL, root), index;
+	struct mafc_span *d;
+	int n = 0;
+
+	s = slot;
+	do {
+		index = mafc_slot_index(s);
+		d = mafc_span(heap, index, true);
+		if (n == MAFC_MOTION_MAX || index + npages > heap->pages[MAFC_SMALL] ||
+		    !retire_possible(heap, index, npages))
+			return -EBUSY;
+		if (index != root &&
+		    (MAFC_SPAN_STATE(READ_ONCE(d->state)) != MAFC_SPAN_MESHED ||
+		     READ_ONCE(d->canonical) != root))
+			return -EINVAL;
+		member[n++] = index;
+		s = mafc_ring_next(heap, s);
+	} while (s != slot);
+	return n;
+}
+
+static bool span_empty(const struct mafc_span *s)
+{
+	unsigned int w;
+
+	for (w = 0; w < BITMAP_WORDS; w++)
+		if (READ_ONCE(s->bitmap[w]))
+			return false;
+	return true;
+}
+
+/* Takes the frames of a whole ring of spans away and frees them. */
+static int dissolve_pages(struct mafc_heap *heap, u32 root, u32 npages)
+{
+	struct page *page[MAFC_SPAN_PAGES_MAX];
+	u16 owners[MAFC_SPAN_PAGES_MAX];
+	unsigned int i, j, n = 0, before;
+	int err = 0;
+
+	for (j = 0; j < npages && !err; j++) {
+		before = heap->mo.n;
+		err = mafc_motion_ring(heap, mafc_slot(MAFC_SMALL, root + j),
+				       false);
+		if (err)
+			break;
+		owners[n] = heap->mo.n - before;
+		page[n++] = mafc_entry_page(heap->mo.s[before].entry);
+	}
+	if (!err)
+		mafc_motion_zap(heap);
+	for (j = 0; j < n && !err; j++)
+		if (!page_ref_freeze(page[j], 1)) {
+			mafc_count(heap, MAFC_N_PINNED, 1);
+			err = -EBUSY;
+			while (j--)
+				page_ref_unfreeze(page[j], 1);
+			break;
+		}
+	if (err) {
+		mafc_motion_end(heap);
+		return err;
+	}
+	for (i = 0; i < heap->mo.n; i++)
+		mafc_motion_set(heap, i, 0);
+	mafc_motion_end(heap);
+	for (j = 0; j < n; j++) {
+		page_ref_unfreeze(page[j], 1);
+		mafc_frame_put(heap->pool, page[j], owners[j]);
+	}
+	mafc_count(heap, MAFC_N_DROPPED, n);
+	return 0;
+}
+
+/**
+ * mafc_dissolve() - end a root whose blocks are all free, and its ring
+ * @heap: of this heap
+ * @span: the root, index in the small region
+ *
+ * The library does not do this itself: it does not know the ring.
+ * Context: heap->motion is held; sleeps.
+ * Return: 0; -EAGAIN if it is in use; -EBUSY if pages are pinned or shared
+ * with a forked process; -EINVAL for nonsense.
+ */
+int mafc_dissolve(struct mafc_heap *heap, u32 span)
+{
+	struct mafc_span *s = mafc_span(heap, span, true), geo;
+	u32 member[MAFC_MOTION_MAX];
+	int i, n, err;
+
+	if (!s)
+		return -EBUSY;
+	if (!span_shift(s, MAFC_SPAN_IDLE, MAFC_SPAN_BUSY, 0, 0))
+		return -EAGAIN;
+	geo.block_size = READ_ONCE(s->block_size);
+	geo.nblocks = READ_ONCE(s->nblocks);
+	geo.npages = READ_ONCE(s->npages);
+	err = -EINVAL;
+	if (!mafc_span_valid(heap, span, &geo))
+		goto idle;
+	err = -EAGAIN;
+	if (!span_empty(s))
+		goto idle;
+	err = -EBUSY;
+	if (!mafc_ring_exclusive(heap, mafc_slot(MAFC_SMALL, span)))
+		goto idle;
+	n = members(heap, span, geo.npages, member);
+	err = n < 0 ? n : dissolve_pages(heap, span, geo.npages);
+	if (err)
+		goto idle;
+	for (i = 0; i < n; i++)
+		retire(heap, member[i], geo.npages);
+	return 0;
+idle:
+	span_shift(s, MAFC_SPAN_BUSY, MAFC_SPAN_IDLE, 0, 0);
+	return err;
+}

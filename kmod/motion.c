@@ -1,0 +1,508 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * motion.c - taking frames away from under the slots that point at them
+ *
+ * DOC: the life of a page in motion
+ *
+ * 1. mafc_motion_add(): MOVING is set in the entry.  A fault that comes from
+ *    here on waits.
+ * 2. mafc_motion_zap(), first half: leaf->sem is taken for writing and let go.
+ *    Faults that had read the entry before step 1 hold it for reading while
+ *    they make their page-table entries; now they are through.
+ * 3. mafc_motion_zap(), second half: the mappings are zapped and the TLBs
+ *    flushed.  No thread reaches the frame through the heap any more.
+ * 4. The frame's reference count is frozen at 1, our own.  It fails if some
+ *    other part of the kernel uses the page (a pin: direct I/O, io_uring,
+ *    ptrace), or if a fault that got the page before step 2 still carries it
+ *    to the page table with a reference; then everything is put back.  Once
+ *    frozen, nobody can take a reference: get_user_pages needs a page-table
+ *    entry, and there is none.
+ * 5. The contents are copied, or found to be of no use.
+ * 6. mafc_motion_set() publishes the new entry, which lets waiters go on;
+ *    mafc_motion_end() wakes them, and puts back what was not set.
+ *
+ * Steps 1 to 6 are under heap->motion, one motion at a time per heap.  A fault
+ * never takes that mutex, but for copying after fork.
+ */
+#include <linux/highmem.h>
+#include <linux/page_ref.h>
+#include <linux/pagemap.h>
+#include <linux/sched/clock.h>
+
+#include "mafc.h"
+#include "trace.h"
+
+/* A page is away for microseconds: so long it is watched before sleeping. */
+#define SPIN_NS		(20 * NSEC_PER_USEC)
+
+/**
+ * mafc_motion_add() - put one slot in motion
+ * @heap: in this heap
+ * @slot: its slot
+ *
+ * Context: heap->motion is held.
+ * Return: 0; -ENOENT if the slot is empty; -EBUSY if its leaf is shared with a
+ * forked process; -E2BIG if too many are in motion.
+ */
+int mafc_motion_add(struct mafc_heap *heap, u32 slot)
+{
+	struct mafc_motion *mo = &heap->mo;
+	unsigned int i = mafc_leaf_index(slot);
+	struct mafc_leaf *leaf;
+	unsigned long e;
+
+	e = mafc_entry(heap, slot);
+	if (!e)
+		return -ENOENT;
+	leaf = mafc_leaf_exclusive(heap, slot);
+	if (!leaf)
+		return -EBUSY;
+	if (mo->n == MAFC_MOTION_MAX)
+		return -E2BIG;
+	if (!mo->n)
+		mo->start = ktime_get();
+	mo->s[mo->n].slot = slot;
+	mo->s[mo->n].leaf = leaf;
+	mo->s[mo->n].entry = e;
+	mo->n++;
+	WRITE_ONCE(leaf->entry[i], e | MAFC_E_MOVING);
+	return 0;
+}
+
+/* Ends the motion of the slots from @first on, as if nothing had been. */
+static void motion_undo(struct mafc_heap *heap, unsigned int first)
+{
+	struct mafc_motion *mo = &heap->mo;
+
+	while (mo->n > first) {
+		mo->n--;
+		mafc_motion_set(heap, mo->n, mo->s[mo->n].entry);
+	}
+	if (wq_has_sleeper(&heap->moving))
+		wake_up_all(&heap->moving);
+}
+
+/**
+ * mafc_motion_ring() - put all slots of a frame in motion
+ * @heap: in this heap
+ * @slot: one of them
+ * @cow: the frame may be shared with forked processes
+ *
+ * Context: heap->motion is held; may sleep for memory if @cow is set.
+ * Return: 0; -EBUSY if it is shared and may not be; -ENOMEM; else as
+ * mafc_motion_add().  On error the ring is not in motion.
+ */
+int mafc_motion_ring(struct mafc_heap *heap, u32 slot, bool cow)
+{
+	unsigned int first = heap->mo.n;
+	u32 s = slot;
+	int err = 0;
+
+	if (cow) {
+		do {
+			err = mafc_leaf_own(heap, s);
+			if (err)
+				return err;
+			s = mafc_ring_next(heap, s);
+		} while (s != slot);
+	}
+	do {
+		err = mafc_motion_add(heap, s);
+		if (err)
+			goto undo;
+		s = mafc_ring_next(heap, s);
+	} while (s != slot);
+
+	if (!cow) {
+		struct page *page = mafc_entry_page(heap->mo.s[first].entry);
+
+		err = -EBUSY;
+		if (atomic_read(&mafc_frame(page)->owners) != heap->mo.n - first)
+			goto undo;
+	}
+	return 0;
+undo:
+	motion_undo(heap, first);
+	return err;
+}
+
+/* Lets the faults that already read their entry finish with it. */
+static void motion_barrier(struct mafc_motion *mo)
+{
+	unsigned int i, k;
+
+	for (i = 0; i < mo->n; i++) {
+		for (k = i; k > 0; k--)
+			if (mo->s[k - 1].leaf == mo->s[i].leaf)
+				break;
+		if (k)
+			continue;	/* it had its turn */
+		down_write(&mo->s[i].leaf->sem);
+		up_write(&mo->s[i].leaf->sem);
+	}
+}
+
+/**
+ * mafc_motion_zap() - unmap all slots in motion
+ * @heap: of this heap
+ *
+ * Context: heap->motion is held; sleeps.
+ */
+void mafc_motion_zap(struct mafc_heap *heap)
+{
+	struct mafc_motion *mo = &heap->mo;
+	unsigned int i, run;
+
+	motion_barrier(mo);
+	for (i = 0; i < mo->n; i += run) {
+		run = 1;
+		while (i + run < mo->n &&
+		       mo->s[i + run].slot == mo->s[i].slot + run)
+			run++;
+		unmap_mapping_range(heap->inode->i_mapping,
+				    (loff_t)mafc_slot_pgoff(mo->s[i].slot) << PAGE_SHIFT,
+				    (loff_t)run << PAGE_SHIFT, 1);
+	}
+}
+
+/**
+ * mafc_motion_set() - publish a new entry
+ * @heap: of this heap
+ * @i: which of the slots in motion
+ * @e: the entry, 0 to leave the slot empty
+ *
+ * Context: heap->motion is held.
+ */
+void mafc_motion_set(struct mafc_heap *heap, unsigned int i, unsigned long e)
+{
+	struct mafc_motion *mo = &heap->mo;
+
+	smp_store_release(&mo->s[i].leaf->entry[mafc_leaf_index(mo->s[i].slot)],
+			  e);
+}
+
+static void away_max(struct mafc_heap *heap, u64 ns)
+{
+	s64 old = atomic64_read(&mafc_away_max);
+
+	heap->away_max = max(heap->away_max, ns);
+	while (ns > old && !atomic64_try_cmpxchg(&mafc_away_max, &old, ns))
+		;
+}
+
+/**
+ * mafc_motion_end() - end the motion
+ * @heap: of this heap
+ *
+ * Slots whose entry was not set get back what they had.
+ * Context: heap->motion is held.
+ */
+void mafc_motion_end(struct mafc_heap *heap)
+{
+	struct mafc_motion *mo = &heap->mo;
+	unsigned int i;
+
+	if (!mo->n)
+		return;
+	for (i = 0; i < mo->n; i++) {
+		unsigned int k = mafc_leaf_index(mo->s[i].slot);
+
+		if (mo->s[i].leaf->entry[k] & MAFC_E_MOVING)
+			mafc_motion_set(heap, i, mo->s[i].entry);
+	}
+	mo->n = 0;
+	away_max(heap, ktime_to_ns(ktime_sub(ktime_get(), mo->start)));
+	if (wq_has_sleeper(&heap->moving))
+		wake_up_all(&heap->moving);
+}
+
+static bool still_moving(struct mafc_leaf *leaf, unsigned int i)
+{
+	return smp_load_acquire(&leaf->entry[i]) & MAFC_E_MOVING;
+}
+
+/**
+ * mafc_motion_wait() - wait for a page in motion
+ * @heap: of this heap
+ * @leaf: with a reference, not locked
+ * @i: index of the entry
+ *
+ * Context: a fault, with mmap_lock or a VMA lock held and nothing else.
+ */
+void mafc_motion_wait(struct mafc_heap *heap, struct mafc_leaf *leaf,
+		      unsigned int i)
+{
+	u64 start = local_clock(), ns;
+
+	while (still_moving(leaf, i) && local_clock() - start < SPIN_NS &&
+	       !need_resched())
+		cpu_relax();
+	wait_event(heap->moving, !still_moving(leaf, i));
+
+	ns = local_clock() - start;
+	trace_mafc_wait(ns);
+	mafc_count(heap, MAFC_N_WAITS, 1);
+	atomic_long_inc(&heap->stall[min(fls64(ns), MAFC_STALL_BUCKETS - 1)]);
+}
+
+/* Lets all slots in motion, which share a frame, point at @new from now on. */
+static void motion_retarget(struct mafc_heap *heap, struct page *new)
+{
+	struct mafc_motion *mo = &heap->mo;
+	struct mafc_frame *frame = mafc_frame(new);
+	unsigned int i;
+
+	frame->slot = mo->s[0].slot;
+	atomic_set(&frame->owners, mo->n);
+	for (i = 0; i < mo->n; i++)
+		mafc_motion_set(heap, i, (unsigned long)new |
+				(mo->s[i].entry & MAFC_E_MESHED));
+}
+
+/**
+ * mafc_relocate() - move a frame's contents to another frame of the pool
+ * @heap: in this heap
+ * @slot: one of the frame's slots, not in the meta region
+ * @gfp: how to get a frame if none is free; 0: not at all
+ *
+ * Context: heap->motion is held; sleeps.
+ * Return: 0; -EBUSY if it is pinned or shared; -ENOENT; -ENOMEM; -E2BIG.
+ */
+int mafc_relocate(struct mafc_heap *heap, u32 slot, gfp_t gfp)
+{
+	struct mafc_batch batch;
+	unsigned int n = 0;
+	struct page *page;
+	int err;
+
+	err = mafc_pool_take(heap->pool, &batch, 1, MAFC_FILL_RAW, gfp);
+	if (err)
+		return err;
+	err = mafc_motion_ring(heap, slot, false);
+	if (err)
+		goto out;
+	mafc_motion_zap(heap);
+	n = heap->mo.n;
+	page = mafc_entry_page(heap->mo.s[0].entry);
+	if (!page_ref_freeze(page, 1)) {
+		mafc_motion_end(heap);
+		mafc_count(heap, MAFC_N_PINNED, 1);
+		err = -EBUSY;
+		goto out;
+	}
+	copy_highpage(batch.page[0], page);
+	motion_retarget(heap, batch.page[0]);
+	mafc_motion_end(heap);
+	page_ref_unfreeze(page, 1);
+	mafc_frame_put(heap->pool, page, n);
+	batch.n = 0;
+	mafc_count(heap, MAFC_N_MOVED, 1);
+out:
+	mafc_pool_untake(heap->pool, &batch);
+	trace_mafc_move(slot, n, err);
+	return err;
+}
+
+static int cow_copy(struct mafc_heap *heap, u32 slot, struct mafc_batch *batch)
+{
+	unsigned int n;
+	struct page *page;
+	int err;
+
+	if (heap->dead || !mafc_entry(heap, slot))
+		return 0;	/* the fault will see */
+	err = mafc_motion_ring(heap, slot, true);
+	if (err)
+		return err;
+	n = heap->mo.n;
+	page = mafc_entry_page(heap->mo.s[0].entry);
+	if (atomic_read(&mafc_frame(page)->owners) == n) {
+		mafc_motion_end(heap);
+		return 0;	/* the others have gone */
+	}
+	/* Mapped read-only everywhere: it may be copied while it is mapped. */
+	mafc_motion_zap(heap);
+	copy_highpage(batch->page[0], page);
+	motion_retarget(heap, batch->page[0]);
+	mafc_motion_end(heap);
+	mafc_frame_put(mafc_pool_of(heap, slot), page, n);
+	batch->n = 0;
+	mafc_count(heap, MAFC_N_COW, 1);
+	return 0;
+}
+
+/**
+ * mafc_cow_break() - give a heap a frame of its own
+ * @heap: this heap
+ * @slot: one of the frame's slots
+ *
+ * Afterwards the slot is exclusive, and stays so until the next fork.
+ * Context: takes heap->motion; may sleep.
+ * Return: 0 or -ENOMEM.
+ */
+int mafc_cow_break(struct mafc_heap *heap, u32 slot)
+{
+	struct mafc_pool *pool = mafc_pool_of(heap, slot);
+	struct mafc_batch batch;
+	int err;
+
+	err = mafc_pool_take(pool, &batch, 1, MAFC_FILL_RAW, GFP_KERNEL_ACCOUNT);
+	if (err)
+		return err;
+	mutex_lock(&heap->motion);
+	err = cow_copy(heap, slot, &batch);
+	mutex_unlock(&heap->motion);
+	mafc_pool_untake(pool, &batch);
+	return err;
+}
+
+/* Puts up to MAFC_MOTION_MAX present slots of [@slot, @end) in motion. */
+static int gather(struct mafc_heap *heap, u32 *slot, u32 end)
+{
+	int err;
+
+	while (*slot < end && heap->mo.n < MAFC_MOTION_MAX) {
+		if (!xa_load(&heap->leaves, *slot >> MAFC_LEAF_SHIFT)) {
+			*slot = min_t(u64, end, ALIGN((u64)*slot + 1, MAFC_LEAF_SLOTS));
+			continue;
+		}
+		if (!mafc_leaf_index(*slot) || !heap->mo.n) {
+			err = mafc_leaf_own(heap, *slot);
+			if (err)
+				return err;
+		}
+		err = mafc_motion_add(heap, *slot);
+		if (err && err != -ENOENT)
+			return err;
+		(*slot)++;
+	}
+	return 0;
+}
+
+static int release_some(struct mafc_heap *heap, u32 *slot, u32 end, u64 *pages)
+{
+	struct mafc_motion *mo = &heap->mo;
+	struct page *page[MAFC_MOTION_MAX];
+	unsigned int i, n;
+	int err;
+
+	err = gather(heap, slot, end);
+	n = mo->n;
+	if (err || !n) {
+		mafc_motion_end(heap);
+		return err;
+	}
+	mafc_motion_zap(heap);
+	for (i = 0; i < n; i++) {
+		page[i] = mafc_entry_page(mo->s[i].entry);
+		mafc_motion_set(heap, i, 0);
+	}
+	mafc_motion_end(heap);
+	for (i = 0; i < n; i++)
+		mafc_frame_put(heap->pool, page[i], 1);
+	*pages += n;
+	mafc_count(heap, MAFC_N_DROPPED, n);
+	return 0;
+}
+
+/**
+ * mafc_release_range() - drop pages, whatever they hold
+ * @heap: of this heap
+ * @slot: the first, in the large region
+ * @n: how many
+ * @pages: out: how many there were
+ *
+ * Pages that are pinned leave the heap and live as long as their pins.
+ * Context: takes heap->motion, again and again; sleeps.
+ * Return: 0; -ENOMEM; -EINTR on a fatal signal.
+ */
+int mafc_release_range(struct mafc_heap *heap, u32 slot, u32 n, u64 *pages)
+{
+	u32 end = slot + n;
+	int err = 0;
+
+	*pages = 0;
+	while (slot < end && !err) {
+		mutex_lock(&heap->motion);
+		err = heap->dead ? -ENODEV : release_some(heap, &slot, end, pages);
+		mutex_unlock(&heap->motion);
+		cond_resched();
+		if (fatal_signal_pending(current))
+			err = -EINTR;
+	}
+	return err;
+}
+
+/* Lets an empty slot point at a frame that another slot just gave up. */
+static void remap_one(struct mafc_heap *heap, struct mafc_leaf *leaf, u32 to,
+		      unsigned long e)
+{
+	struct page *page = mafc_entry_page(e);
+
+	if (cmpxchg(&leaf->entry[mafc_leaf_index(to)], 0, e))
+		mafc_frame_put(heap->pool, page, 1); /* touched meanwhile */
+	else
+		mafc_frame(page)->slot = to;
+}
+
+/*
+ * Moves what is present of at most MAFC_MOTION_MAX slots, all of one leaf on
+ * the receiving side.
+ */
+static int remap_some(struct mafc_heap *heap, u32 *slot, u32 end, u32 delta)
+{
+	struct mafc_motion *mo = &heap->mo;
+	struct mafc_leaf *leaf;
+	unsigned int i, n;
+	u32 to = *slot + delta;
+	int err;
+
+	end = min_t(u32, end, *slot + MAFC_LEAF_SLOTS - mafc_leaf_index(to));
+	leaf = mafc_leaf_make(heap, to);
+	if (!leaf)
+		return -ENOMEM;
+	mafc_leaf_put(leaf);
+	err = mafc_leaf_own(heap, to);
+	if (!err)
+		err = gather(heap, slot, end);
+	n = mo->n;
+	if (err || !n) {
+		mafc_motion_end(heap);
+		return err;
+	}
+	leaf = xa_load(&heap->leaves, to >> MAFC_LEAF_SHIFT);
+	mafc_motion_zap(heap);
+	for (i = 0; i < n; i++) {
+		mafc_motion_set(heap, i, 0);
+		remap_one(heap, leaf, mo->s[i].slot + delta, mo->s[i].entry);
+	}
+	mafc_motion_end(heap);
+	return 0;
+}
+
+/**
+ * mafc_remap_range() - move pages to other slots, without copying
+ * @heap: of this heap
+ * @from: the first slot, in the large region
+ * @to: where it goes; the ranges do not overlap
+ * @n: how many
+ *
+ * What was at @to is dropped.
+ * Context: takes heap->motion, again and again; sleeps.
+ * Return: 0 or -ENOMEM, with a part moved.
+ */
+int mafc_remap_range(struct mafc_heap *heap, u32 from, u32 to, u32 n)
+{
+	u32 end = from + n, delta = to - from;
+	u64 dropped;
+	int err;
+
+	err = mafc_release_range(heap, to, n, &dropped);
+	while (from < end && !err) {
+		mutex_lock(&heap->motion);
+		err = heap->dead ? -ENODEV : remap_some(heap, &from, end, delta);
+		mutex_unlock(&heap->motion);
+		cond_resched();
+	}
+	return err;
+}

@@ -1,0 +1,444 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * table.c - the heap table: what each slot points at
+ *
+ * Two levels, an xarray of leaves and the leaves' entries.  Looked up under
+ * RCU; a leaf in use is held by a reference.  Fork lets the child share all
+ * leaves; whoever wants to change an entry first gets a leaf of his own.
+ */
+#include <linux/rcupdate.h>
+#include <linux/slab.h>
+
+#include "mafc.h"
+
+static void leaf_free_rcu(struct rcu_head *rcu)
+{
+	struct mafc_leaf *leaf = container_of(rcu, struct mafc_leaf, rcu);
+
+	free_page((unsigned long)leaf->entry);
+	kfree(leaf->ring);
+	kfree(leaf);
+}
+
+static struct mafc_leaf *leaf_alloc(void)
+{
+	struct mafc_leaf *leaf = kzalloc(sizeof(*leaf), GFP_KERNEL_ACCOUNT);
+
+	if (!leaf)
+		return NULL;
+	leaf->entry = (unsigned long *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!leaf->entry) {
+		kfree(leaf);
+		return NULL;
+	}
+	refcount_set(&leaf->refs, 1);
+	atomic_set(&leaf->users, 1);
+	init_rwsem(&leaf->sem);
+	return leaf;
+}
+
+/**
+ * mafc_leaf_put() - drop a reference
+ * @leaf: from mafc_leaf_get() or mafc_leaf_make()
+ */
+void mafc_leaf_put(struct mafc_leaf *leaf)
+{
+	if (refcount_dec_and_test(&leaf->refs))
+		call_rcu(&leaf->rcu, leaf_free_rcu);
+}
+
+/**
+ * mafc_leaf_get() - find a leaf
+ * @heap: in this heap
+ * @slot: one of its slots
+ *
+ * Return: the leaf with a reference, or NULL.
+ */
+struct mafc_leaf *mafc_leaf_get(struct mafc_heap *heap, u32 slot)
+{
+	struct mafc_leaf *leaf;
+
+	rcu_read_lock();
+	do {
+		leaf = xa_load(&heap->leaves, slot >> MAFC_LEAF_SHIFT);
+	} while (leaf && !refcount_inc_not_zero(&leaf->refs));
+	rcu_read_unlock();
+	return leaf;
+}
+
+/**
+ * mafc_leaf_make() - find a leaf, or make it
+ * @heap: in this heap
+ * @slot: one of its slots
+ *
+ * Context: may sleep; charges the current memory cgroup.
+ * Return: the leaf with a reference, or NULL without memory.
+ */
+struct mafc_leaf *mafc_leaf_make(struct mafc_heap *heap, u32 slot)
+{
+	struct mafc_leaf *leaf = mafc_leaf_get(heap, slot), *old;
+
+	while (!leaf) {
+		leaf = leaf_alloc();
+		if (!leaf)
+			return NULL;
+		refcount_inc(&leaf->refs);
+		old = xa_cmpxchg(&heap->leaves, slot >> MAFC_LEAF_SHIFT, NULL,
+				 leaf, GFP_KERNEL_ACCOUNT);
+		if (!old)
+			break;
+		leaf_free_rcu(&leaf->rcu);
+		if (xa_is_err(old))
+			return NULL;
+		leaf = mafc_leaf_get(heap, slot);
+	}
+	return leaf;
+}
+
+/**
+ * mafc_leaf_exclusive() - find a leaf that no other heap uses
+ * @heap: in this heap
+ * @slot: one of its slots
+ *
+ * Context: heap->motion is held; the leaf stays for as long.
+ * Return: the leaf, or NULL where there is none or it is shared.
+ */
+struct mafc_leaf *mafc_leaf_exclusive(struct mafc_heap *heap, u32 slot)
+{
+	struct mafc_leaf *leaf;
+
+	lockdep_assert_held(&heap->motion);
+	rcu_read_lock();
+	leaf = xa_load(&heap->leaves, slot >> MAFC_LEAF_SHIFT);
+	/*
+	 * A fault that replaces the heap's leaf stores the new one before it
+	 * leaves the old: one user and still ours means no user but us.
+	 */
+	if (leaf && (atomic_read_acquire(&leaf->users) != 1 ||
+		     !mafc_leaf_current(heap, slot, leaf)))
+		leaf = NULL;
+	rcu_read_unlock();
+	return leaf;
+}
+
+/**
+ * mafc_leaf_current() - is it still the heap's leaf?
+ * @heap: the heap
+ * @slot: one of its slots
+ * @leaf: what mafc_leaf_get() returned
+ *
+ * Context: with @leaf->sem held the answer stays true.
+ */
+bool mafc_leaf_current(struct mafc_heap *heap, u32 slot, struct mafc_leaf *leaf)
+{
+	return xa_load(&heap->leaves, slot >> MAFC_LEAF_SHIFT) == leaf;
+}
+
+/* Fills @new with what @old holds: every frame has one more owner per entry. */
+static void leaf_copy(struct mafc_leaf *new, const struct mafc_leaf *old)
+{
+	unsigned int i;
+
+	memcpy(new->entry, old->entry, PAGE_SIZE);
+	if (new->ring)
+		memcpy(new->ring, old->ring, MAFC_LEAF_SLOTS * sizeof(u32));
+	for (i = 0; i < MAFC_LEAF_SLOTS; i++)
+		if (new->entry[i])
+			atomic_inc(&mafc_frame(mafc_entry_page(new->entry[i]))->owners);
+}
+
+/* A leaf with several users is not in motion and gets no new entries. */
+static struct mafc_leaf *leaf_clone(const struct mafc_leaf *old)
+{
+	struct mafc_leaf *new = leaf_alloc();
+
+	if (new && old->ring) {
+		new->ring = kmalloc_array(MAFC_LEAF_SLOTS, sizeof(u32),
+					  GFP_KERNEL_ACCOUNT);
+		if (!new->ring) {
+			leaf_free_rcu(&new->rcu);
+			return NULL;
+		}
+	}
+	return new;
+}
+
+/**
+ * mafc_leaf_own() - make sure that a leaf has no other user
+ * @heap: in this heap
+ * @slot: one of its slots
+ *
+ * Context: may sleep; takes leaf->sem for writing.
+ * Return: 0 or -ENOMEM.
+ */
+int mafc_leaf_own(struct mafc_heap *heap, u32 slot)
+{
+	struct mafc_leaf *old = mafc_leaf_get(heap, slot), *new;
+	bool replaced = false;
+
+	if (!old)
+		return 0;
+	if (atomic_read(&old->users) == 1) {
+		mafc_leaf_put(old);
+		return 0;
+	}
+	new = leaf_clone(old);
+	if (!new) {
+		mafc_leaf_put(old);
+		return -ENOMEM;
+	}
+	down_write(&old->sem);
+	/* A second thread may have done it, or the other users have gone. */
+	if (mafc_leaf_current(heap, slot, old) && atomic_read(&old->users) > 1) {
+		leaf_copy(new, old);
+		/* Replaces an entry that is there: needs no memory. */
+		xa_store(&heap->leaves, slot >> MAFC_LEAF_SHIFT, new,
+			 GFP_NOWAIT);
+		atomic_dec_return_release(&old->users);
+		replaced = true;
+	}
+	up_write(&old->sem);
+	if (replaced)
+		mafc_leaf_put(old);	/* the table's */
+	else
+		leaf_free_rcu(&new->rcu);
+	mafc_leaf_put(old);
+	return 0;
+}
+
+/**
+ * mafc_entry() - what a slot points at
+ * @heap: in this heap
+ * @slot: the slot
+ *
+ * Context: what is not empty stays as it is while heap->motion is held.
+ * Return: the entry, 0 if empty.
+ */
+unsigned long mafc_entry(struct mafc_heap *heap, u32 slot)
+{
+	struct mafc_leaf *leaf;
+	unsigned long e = 0;
+
+	rcu_read_lock();
+	leaf = xa_load(&heap->leaves, slot >> MAFC_LEAF_SHIFT);
+	if (leaf)
+		e = READ_ONCE(leaf->entry[mafc_leaf_index(slot)]);
+	rcu_read_unlock();
+	return e;
+}
+
+/**
+ * mafc_ring_next() - the next slot that shares a slot's frame
+ * @heap: in this heap
+ * @slot: a slot with an entry, in a leaf without other users
+ *
+ * Context: heap->motion is held.
+ * Return: the slot itself where its frame is not shared.
+ */
+u32 mafc_ring_next(struct mafc_heap *heap, u32 slot)
+{
+	struct mafc_leaf *leaf = mafc_leaf_exclusive(heap, slot);
+
+	if (!leaf || !leaf->ring ||
+	    !(leaf->entry[mafc_leaf_index(slot)] & MAFC_E_MESHED))
+		return slot;
+	return leaf->ring[mafc_leaf_index(slot)];
+}
+
+/**
+ * mafc_ring_prepare() - make room for a slot's ring
+ * @heap: in this heap
+ * @slot: a slot with an entry, in a leaf without other users
+ *
+ * Context: heap->motion is held; may sleep.
+ * Return: 0 or -ENOMEM.
+ */
+int mafc_ring_prepare(struct mafc_heap *heap, u32 slot)
+{
+	struct mafc_leaf *leaf;
+
+	leaf = xa_load(&heap->leaves, slot >> MAFC_LEAF_SHIFT);
+	if (!leaf->ring)
+		leaf->ring = kmalloc_array(MAFC_LEAF_SLOTS, sizeof(u32),
+					   GFP_KERNEL_ACCOUNT | __GFP_NORETRY);
+	return leaf->ring ? 0 : -ENOMEM;
+}
+
+/**
+ * mafc_ring_splice() - make one ring of two
+ * @heap: in this heap
+ * @a: a slot of the one
+ * @b: a slot of the other; both prepared
+ *
+ * Context: heap->motion is held.  The caller sets MAFC_E_MESHED in the entries.
+ */
+void mafc_ring_splice(struct mafc_heap *heap, u32 a, u32 b)
+{
+	struct mafc_leaf *la = xa_load(&heap->leaves, a >> MAFC_LEAF_SHIFT);
+	struct mafc_leaf *lb = xa_load(&heap->leaves, b >> MAFC_LEAF_SHIFT);
+	u32 next_a = mafc_ring_next(heap, a), next_b = mafc_ring_next(heap, b);
+
+	la->ring[mafc_leaf_index(a)] = next_b;
+	lb->ring[mafc_leaf_index(b)] = next_a;
+}
+
+/**
+ * mafc_table_fork() - let a child share its parent's leaves
+ * @parent: its heap; motion is held and no fault can run
+ * @child: an empty heap
+ *
+ * Context: may sleep.
+ * Return: 0 or -ENOMEM, with part of the leaves shared.
+ */
+int mafc_table_fork(struct mafc_heap *parent, struct mafc_heap *child)
+{
+	struct mafc_leaf *leaf;
+	unsigned long index;
+	int err;
+
+	lockdep_assert_held(&parent->motion);
+	xa_for_each(&parent->leaves, index, leaf) {
+		err = xa_err(xa_store(&child->leaves, index, leaf,
+				      GFP_KERNEL_ACCOUNT));
+		if (err)
+			return err;
+		refcount_inc(&leaf->refs);
+		down_write(&leaf->sem);
+		atomic_inc(&leaf->users);
+		up_write(&leaf->sem);
+	}
+	return 0;
+}
+
+static void leaf_drop_entries(struct mafc_heap *heap, unsigned long index,
+			      struct mafc_leaf *leaf)
+{
+	struct mafc_pool *pool = mafc_pool_of(heap, index << MAFC_LEAF_SHIFT);
+	unsigned int i;
+
+	for (i = 0; i < MAFC_LEAF_SLOTS; i++) {
+		unsigned long e = leaf->entry[i];
+
+		leaf->entry[i] = 0;
+		if (e)
+			mafc_frame_put(pool, mafc_entry_page(e), 1);
+	}
+}
+
+/**
+ * mafc_table_destroy() - empty the table
+ * @heap: of a heap that is dead and not mapped
+ *
+ * Context: may sleep; takes leaf->sem for writing.
+ */
+void mafc_table_destroy(struct mafc_heap *heap)
+{
+	struct mafc_leaf *leaf;
+	unsigned long index;
+	bool last;
+
+	xa_for_each(&heap->leaves, index, leaf) {
+		xa_erase(&heap->leaves, index);
+		/* A forked heap may be copying it this moment. */
+		down_write(&leaf->sem);
+		last = atomic_dec_and_test(&leaf->users);
+		up_write(&leaf->sem);
+		if (last)
+			leaf_drop_entries(heap, index, leaf);
+		mafc_leaf_put(leaf);
+		cond_resched();
+	}
+	xa_destroy(&heap->leaves);
+}
+
+/* True if no other heap has a part in an entry of the meta region. */
+static bool meta_exclusive(struct mafc_heap *heap, u32 slot, struct page *page)
+{
+	struct mafc_leaf *leaf;
+	bool ret;
+
+	rcu_read_lock();
+	leaf = xa_load(&heap->leaves, slot >> MAFC_LEAF_SHIFT);
+	ret = leaf && atomic_read(&leaf->users) == 1 &&
+	      atomic_read(&mafc_frame(page)->owners) == 1;
+	rcu_read_unlock();
+	return ret;
+}
+
+/**
+ * mafc_meta() - a page of the meta region
+ * @heap: of this heap
+ * @index: page in the region
+ * @write: it must be this heap's alone
+ *
+ * Context: heap->motion is held; the pointer is good for as long.
+ * Return: its address, or NULL where there is none (never touched, or still
+ * shared with a forked process and @write is set).
+ */
+void *mafc_meta(struct mafc_heap *heap, u32 index, bool write)
+{
+	u32 slot = mafc_slot(MAFC_META, index);
+	struct page *page;
+
+	lockdep_assert_held(&heap->motion);
+	if (index >= heap->pages[MAFC_META])
+		return NULL;
+	page = mafc_entry_page(mafc_entry(heap, slot));
+	if (!page || (write && !meta_exclusive(heap, slot, page)))
+		return NULL;
+	return page_address(page);
+}
+
+/**
+ * mafc_span() - a span descriptor
+ * @heap: of this heap
+ * @index: page in the small region
+ * @write: see mafc_meta()
+ *
+ * Context: heap->motion is held; the pointer is good for as long.
+ * Return: the descriptor, in memory that the process writes to at any time, or
+ * NULL.
+ */
+struct mafc_span *mafc_span(struct mafc_heap *heap, u32 index, bool write)
+{
+	struct mafc_span *page;
+
+	if (index >= heap->pages[MAFC_SMALL])
+		return NULL;
+	page = mafc_meta(heap, heap->spans + index / MAFC_SPANS_PER_PAGE, write);
+	return page ? page + index % MAFC_SPANS_PER_PAGE : NULL;
+}
+
+/**
+ * mafc_handed_out() - may the process touch this page?
+ * @heap: of this heap
+ * @slot: the page
+ *
+ * Looks into the page map, without a lock: the page of the map may be replaced
+ * by a copy (after fork) meanwhile, and then a clear bit means nothing.
+ * Return: true for the meta region, else the bit.
+ */
+bool mafc_handed_out(struct mafc_heap *heap, u32 slot)
+{
+	enum mafc_region region = mafc_slot_region(slot);
+	u32 index = mafc_slot_index(slot);
+	unsigned long e, *map;
+	u32 map_slot;
+	bool bit;
+
+	if (region == MAFC_META)
+		return true;
+	map_slot = mafc_slot(MAFC_META, heap->map[region] +
+			     index / (8 * PAGE_SIZE));
+	do {
+		e = mafc_entry(heap, map_slot);
+		if (!e)
+			return false;
+		map = page_address(mafc_entry_page(e));
+		bit = test_bit(index % (8 * PAGE_SIZE), map);
+		if (bit)
+			return true;
+		smp_rmb();	/* the bit before the second look */
+	} while (e != mafc_entry(heap, map_slot));
+	return false;
+}
