@@ -190,6 +190,12 @@ static u64 advance(struct mafc_pfm *p)
 	return high / ONE;
 }
 
+static void clamp_thresholds(u32 *medium, u32 *high)
+{
+	*high = min_t(u32, max_t(u32, *high, 2), MAFC_PFM_FRAG_MAX);
+	*medium = min_t(u32, max_t(u32, *medium, 1), *high - 1);
+}
+
 /**
  * mafc_pfm_init() - make a model that has seen nothing
  * @p: the model
@@ -201,9 +207,10 @@ static u64 advance(struct mafc_pfm *p)
  */
 void mafc_pfm_init(struct mafc_pfm *p, u32 medium, u32 high)
 {
+	clamp_thresholds(&medium, &high);
 	memset(p, 0, sizeof(*p));
-	p->high = min_t(u32, max_t(u32, high, 2), MAFC_PFM_FRAG_MAX);
-	p->medium = min_t(u32, max_t(u32, medium, 1), p->high - 1);
+	p->medium = medium;
+	p->high = high;
 }
 
 /**
@@ -217,6 +224,7 @@ void mafc_pfm_init(struct mafc_pfm *p, u32 medium, u32 high)
  */
 void mafc_pfm_set_thresholds(struct mafc_pfm *p, u32 medium, u32 high)
 {
+	clamp_thresholds(&medium, &high);
 	if (medium != p->medium || high != p->high)
 		mafc_pfm_init(p, medium, high);
 }
