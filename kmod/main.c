@@ -19,33 +19,25 @@
 #define MAFC_FS_MAGIC	0x4d414643
 
 static struct vfsmount *mafc_mnt;
-static int mafc_mnt_count;
 
 static int mafc_fs_init(struct fs_context *fc)
 {
 	return init_pseudo(fc, MAFC_FS_MAGIC) ? 0 : -ENOMEM;
 }
 
+/* Without an owner: the mount lasts as long as the module, and must not keep it. */
 static struct file_system_type mafc_fs_type = {
 	.name = "mafc",
-	.owner = THIS_MODULE,
 	.init_fs_context = mafc_fs_init,
 	.kill_sb = kill_anon_super,
 };
 
 static int mafc_open(struct inode *node, struct file *file)
 {
-	struct inode *inode;
-	int err;
+	struct inode *inode = alloc_anon_inode(mafc_mnt->mnt_sb);
 
-	err = simple_pin_fs(&mafc_fs_type, &mafc_mnt, &mafc_mnt_count);
-	if (err)
-		return err;
-	inode = alloc_anon_inode(mafc_mnt->mnt_sb);
-	if (IS_ERR(inode)) {
-		simple_release_fs(&mafc_mnt, &mafc_mnt_count);
+	if (IS_ERR(inode))
 		return PTR_ERR(inode);
-	}
 	file->f_mapping = inode->i_mapping;
 	file->private_data = inode;
 	return 0;
@@ -62,7 +54,6 @@ static int mafc_release(struct inode *node, struct file *file)
 		mafc_heap_put(heap);
 	}
 	iput(inode);
-	simple_release_fs(&mafc_mnt, &mafc_mnt_count);
 	return 0;
 }
 
@@ -362,9 +353,12 @@ static int __init mafc_init(void)
 	BUILD_BUG_ON(MAFC_OFF_SMALL >> PAGE_SHIFT != mafc_slot_pgoff(mafc_slot(MAFC_SMALL, 0)));
 	BUILD_BUG_ON(MAFC_OFF_LARGE >> PAGE_SHIFT != mafc_slot_pgoff(mafc_slot(MAFC_LARGE, 0)));
 
+	mafc_mnt = kern_mount(&mafc_fs_type);
+	if (IS_ERR(mafc_mnt))
+		return PTR_ERR(mafc_mnt);
 	err = mafc_shrinker_init();
 	if (err)
-		return err;
+		goto mount;
 	err = mafc_compactor_start();
 	if (err)
 		goto shrinker;
@@ -376,6 +370,8 @@ compactor:
 	mafc_compactor_stop();
 shrinker:
 	mafc_shrinker_exit();
+mount:
+	kern_unmount(mafc_mnt);
 	return err;
 }
 
@@ -384,6 +380,7 @@ static void __exit mafc_exit(void)
 	misc_deregister(&mafc_device);
 	mafc_compactor_stop();
 	mafc_shrinker_exit();
+	kern_unmount(mafc_mnt);
 	rcu_barrier();	/* leaves still on their way */
 }
 
