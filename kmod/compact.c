@@ -278,7 +278,7 @@ static void scan_loose(struct worker *w, unsigned int i, u32 index)
 }
 
 /* Scans one page of descriptors. */
-static void scan_page(struct worker *w, u32 page)
+static bool scan_page(struct worker *w, u32 page)
 {
 	u32 first = page * MAFC_SPANS_PER_PAGE;
 	struct mafc_heap *heap = w->heap;
@@ -312,28 +312,35 @@ static void scan_page(struct worker *w, u32 page)
 		mafc_dissolve(heap, w->root[i]);
 out:
 	mutex_unlock(&heap->motion);
+	return true;
 }
 
-/* Calls @fn for each page of span descriptors that is there. */
-static bool each_page(struct worker *w, void (*fn)(struct worker *w, u32 page))
+/*
+ * Calls @fn for each page of span descriptors that is there, from @page on.
+ * Stops when @fn says so, with that page in @page, or when time is up.
+ */
+static bool each_page(struct worker *w, u32 *page,
+		      bool (*fn)(struct worker *w, u32 page))
 {
-	u32 slot = mafc_slot(MAFC_META, w->heap->spans);
+	u32 base = mafc_slot(MAFC_META, w->heap->spans), slot = base + *page;
 	u32 end = mafc_slot(MAFC_META, w->heap->pages[MAFC_META]);
 	unsigned long index = slot >> MAFC_LEAF_SHIFT;
-	u32 s;
 
-	while (xa_find(&w->heap->leaves, &index, (end - 1) >> MAFC_LEAF_SHIFT,
-		       XA_PRESENT)) {
-		for (s = max_t(u32, slot, index << MAFC_LEAF_SHIFT);
-		     s < end && s >> MAFC_LEAF_SHIFT == index; s++) {
-			if (!mafc_entry(w->heap, s))
+	for (; slot < end && xa_find(&w->heap->leaves, &index,
+				     (end - 1) >> MAFC_LEAF_SHIFT, XA_PRESENT);
+	     index++) {
+		slot = max_t(u32, slot, index << MAFC_LEAF_SHIFT);
+		for (; slot < end && slot >> MAFC_LEAF_SHIFT == index; slot++) {
+			if (!mafc_entry(w->heap, slot))
 				continue;
-			fn(w, s - slot);
+			*page = slot - base;
+			if (!fn(w, *page))
+				return true;
 			if (!go_on(w->pace))
 				return false;
 		}
-		index++;
 	}
+	*page = end - base;
 	return true;
 }
 
@@ -388,12 +395,13 @@ static bool scan_large(struct worker *w)
 static bool scan(struct worker *w)
 {
 	struct mafc_heap *heap = w->heap;
+	u32 page = 0;
 
 	w->live = 0;
 	w->mapped = 0;
 	w->drop.n = 0;
 	memset(w->klass, 0, sizeof(w->klass));
-	if (!each_page(w, scan_page) || !scan_large(w))
+	if (!each_page(w, &page, scan_page) || !scan_large(w))
 		return false;
 	mutex_lock(&heap->motion);
 	heap->scan.live = w->live;
@@ -403,13 +411,14 @@ static bool scan(struct worker *w)
 	return true;
 }
 
-/* Tells the matcher of the spans whose turn it is. */
-static void collect_page(struct worker *w, u32 page)
+/* Tells the matcher of the spans whose turn it is; false: it takes no more. */
+static bool collect_page(struct worker *w, u32 page)
 {
 	u32 first = page * MAFC_SPANS_PER_PAGE;
 	const struct klass *c = w->turn;
 	const void *descriptors;
 	unsigned int i;
+	int err = 0;
 
 	mutex_lock(&w->heap->motion);
 	descriptors = w->heap->dead ? NULL :
@@ -425,8 +434,9 @@ static void collect_page(struct worker *w, u32 page)
 		if (d->block_size == c->block_size && d->nblocks == c->nblocks &&
 		    d->npages == c->npages &&
 		    can_mesh(w, d, i, first + i, live_blocks(d)))
-			mafc_matcher_add(w->matcher, first + i, d->bitmap);
+			err = mafc_matcher_add(w->matcher, first + i, d->bitmap);
 	}
+	return !err;
 }
 
 static bool mesh_round(struct worker *w)
@@ -454,6 +464,21 @@ static u64 klass_gain(const struct klass *c)
 	return (c->spans - packed) * c->npages;
 }
 
+/* All spans of one geometry, as many at a time as the matcher holds. */
+static bool mesh_klass(struct worker *w, const struct klass *c)
+{
+	u32 page = 0, pages = w->heap->pages[MAFC_SMALL] / MAFC_SPANS_PER_PAGE;
+
+	w->turn = c;
+	while (page < pages) {
+		if (mafc_matcher_reset(w->matcher, c->nblocks))
+			return true;	/* too few blocks to pair */
+		if (!each_page(w, &page, collect_page) || !mesh_round(w))
+			return false;
+	}
+	return true;
+}
+
 static bool mesh_all(struct worker *w)
 {
 	unsigned int i;
@@ -463,12 +488,7 @@ static bool mesh_all(struct worker *w)
 
 		if (c->spans < 2 || !klass_gain(c))
 			continue;
-		if (!worker_matcher(w))
-			return false;
-		if (mafc_matcher_reset(w->matcher, c->nblocks))
-			continue;	/* too few blocks to pair */
-		w->turn = c;
-		if (!each_page(w, collect_page) || !mesh_round(w))
+		if (!worker_matcher(w) || !mesh_klass(w, c))
 			return false;
 	}
 	return true;
