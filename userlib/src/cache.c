@@ -21,13 +21,14 @@
 #include "cache.h"
 #include "central.h"
 #include "classes.h"
+#include "large.h"
 #include "options.h"
 #include "pages.h"
 #include "pool.h"
 #include "report.h"
 
 #define BUDGET_MIN	((size_t)64 << 10)
-#define BUDGET_SHARE	32	/* of the heap: one part in so many */
+#define BUDGET_SHARE	24	/* of the heap: one part in so many */
 #define LOOK_EVERY	8	/* slow calls per look at another bin */
 
 /**
@@ -36,7 +37,6 @@
  * @slots: number of slots of each bin: 0, 3, 7, .. 255
  * @seen: blocks in each bin when it was last looked at
  * @room: bytes that the bins hold when full
- * @random: state of random_next()
  * @calls: slow calls
  * @hand: the bin to look at next
  */
@@ -45,7 +45,6 @@ struct cache {
 	uint8_t slots[NCLASSES];
 	uint8_t seen[NCLASSES];
 	size_t room;
-	uint64_t random;
 	uint32_t calls;
 	uint32_t hand;
 };
@@ -79,9 +78,24 @@ static unsigned bin_count(const struct cache *c, unsigned cls)
 	return c->slots[cls] - (c->bins[cls].end - c->bins[cls].top);
 }
 
+static unsigned take(unsigned cls, void **blocks, unsigned want, size_t size)
+{
+	return cls < nclasses ? central_take(cls, blocks, want, size) :
+				large_take(cls, blocks, want);
+}
+
+static void give(unsigned cls, void **blocks, unsigned n)
+{
+	if (cls < nclasses)
+		central_give(cls, blocks, n);
+	else
+		large_give(blocks, n);
+}
+
 static size_t budget(void)
 {
-	size_t heap_bytes = (size_t)pages_top() << PAGE_SHIFT;
+	size_t heap_bytes = ((size_t)pages_top() << PAGE_SHIFT) +
+			    load(&heap.meta->large_live);
 	size_t all = MAX(heap_bytes / BUDGET_SHARE, BUDGET_MIN);
 	uint32_t n = load(&threads);
 
@@ -96,7 +110,7 @@ static void bin_flush(struct cache *c, unsigned cls, unsigned n)
 	unsigned have = bin_count(c, cls);
 	void **base = b->end - c->slots[cls];
 
-	central_give(cls, base, n);
+	give(cls, base, n);
 	memmove(base, base + n, (have - n) * sizeof(*base));
 	b->top -= n;
 }
@@ -146,7 +160,7 @@ static void look_around(struct cache *c, unsigned busy)
 
 	if (c->calls++ % LOOK_EVERY)
 		return;
-	c->hand = cls + 1 < nclasses ? cls + 1 : 1;
+	c->hand = cls + 1 < all_classes ? cls + 1 : 1;
 	if (cls == busy || !c->slots[cls])
 		return;
 	count = bin_count(c, cls);
@@ -170,28 +184,11 @@ static struct cache *cache_create(void)
 	for (i = 0; i < NCLASSES; i++)
 		c->bins[i] = no_bins[i];
 	c->hand = 1;
-	c->random = ((uintptr_t)c ^ (uintptr_t)&c) * 0x9e3779b97f4a7c15ULL | 1;
 	count_add(&threads, 1);
 	my_bins = c->bins;
 	/* May call malloc: by now that works. */
 	pthread_setspecific(key, c);
 	return c;
-}
-
-/* Regular orders of allocation must not make regular bitmaps: those mesh badly. */
-static void shuffle(struct cache *c, void **blocks, unsigned n)
-{
-	uint64_t random = c->random;
-	unsigned j;
-	void *p;
-
-	for (; n > 1; n--) {
-		j = ((uint64_t)random_next(&random) * n) >> 32;
-		p = blocks[j];
-		blocks[j] = blocks[n - 1];
-		blocks[n - 1] = p;
-	}
-	c->random = random;
 }
 
 void noinline *cache_refill(unsigned cls, size_t size)
@@ -203,15 +200,14 @@ void noinline *cache_refill(unsigned cls, size_t size)
 	if (unlikely(!c))
 		c = cache_create();
 	if (unlikely(!c))
-		return central_take(cls, &p, 1, size) ? p : NULL;
+		return take(cls, &p, 1, size) ? p : NULL;
 	look_around(c, cls);
 	if (!bin_grow(c, cls) && !c->slots[cls])
-		return central_take(cls, &p, 1, size) ? p : NULL;
+		return take(cls, &p, 1, size) ? p : NULL;
 	base = c->bins[cls].end - c->slots[cls];
-	n = central_take(cls, base, c->slots[cls] / 2 + 1, size);
+	n = take(cls, base, c->slots[cls] / 2 + 1, size);
 	if (!n)
 		return NULL;
-	shuffle(c, base, n);
 	c->bins[cls].top = base + n - 1;
 	return base[n - 1];
 }
@@ -224,7 +220,7 @@ void noinline cache_overflow(unsigned cls, void *p)
 	if (unlikely(!c))
 		c = cache_create();
 	if (unlikely(!c || (!c->slots[cls] && !bin_grow(c, cls)))) {
-		central_give(cls, &p, 1);
+		give(cls, &p, 1);
 		return;
 	}
 	b = &c->bins[cls];
@@ -245,7 +241,7 @@ void cache_flush(void)
 	struct cache *c = mine();
 	unsigned cls;
 
-	for (cls = 1; c && cls < nclasses; cls++)
+	for (cls = 1; c && cls < all_classes; cls++)
 		bin_free(c, cls);
 }
 

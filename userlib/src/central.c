@@ -40,6 +40,7 @@
  * @filled: bit i: lists[i] is not empty
  * @nempty: spans in the last list
  * @spans: spans created, about (the kernel dissolves without telling)
+ * @random: state of random_next(), 0 at first
  * @lists: first span of each
  */
 struct central {
@@ -48,6 +49,7 @@ struct central {
 	uint32_t filled;
 	uint32_t nempty;
 	uint32_t spans;
+	uint64_t random;
 	uint32_t lists[LISTS];
 } __attribute__((aligned(64)));
 
@@ -273,6 +275,8 @@ unsigned central_take(unsigned cls, void **blocks, unsigned want, size_t size)
 	unsigned got = 0;
 
 	lock_take(&k->lock);
+	if (unlikely(!k->random))
+		k->random = (uintptr_t)k * 0x9e3779b97f4a7c15ULL | 1;
 	adopt_pending(k, c);
 	while (got < want) {
 		s = pick(k, c);
@@ -280,7 +284,8 @@ unsigned central_take(unsigned cls, void **blocks, unsigned want, size_t size)
 			s = create(k, cls);
 		if (!s)
 			break;
-		got += span_claim(s, blocks + got, want - got);
+		got += span_claim(s, blocks + got, want - got,
+				  random_next(&k->random));
 		detach(k, s, c);
 	}
 	store(&count->allocs, count->allocs + got);
@@ -325,20 +330,35 @@ static void noinline emptied(struct mafc_span *s)
 	lock_drop(&k->lock);
 }
 
-/* Clear the bits @mask of word @word of span @s, and see what that changes. */
-static void give_bits(struct mafc_span *s, unsigned word, uint64_t mask)
-{
-	struct mafc_span *root;
-	uint64_t twice = span_clear(s, word, mask, &root);
-	unsigned n;
+/* Blocks of one span that are on their way back, by bit. */
+struct batch {
+	struct mafc_span *span;
+	uint64_t bits[MAFC_SPAN_BLOCKS_MAX / 64];
+};
 
-	if (unlikely(twice)) {
-		n = word * 64 + __builtin_ctzll(twice);
-		report_misuse("double free", (char *)heap.small +
-			      ((size_t)span_number(s) << PAGE_SHIFT) +
-			      (size_t)n * classes[load(&s->size_class)].size);
-		return;
+static void noinline report_twice(struct mafc_span *s, unsigned n)
+{
+	report_misuse("double free", (char *)span_address(s) +
+		      (size_t)n * classes[load(&s->size_class)].size);
+}
+
+/* Clear the bits of a batch, and see what that changes. */
+static void give_batch(struct batch *b, unsigned words)
+{
+	struct mafc_span *root = NULL;
+	uint64_t twice;
+	unsigned i;
+
+	for (i = 0; i < words; i++) {
+		if (!b->bits[i])
+			continue;
+		twice = span_clear(b->span, i, b->bits[i], &root);
+		if (unlikely(twice))
+			report_twice(b->span, i * 64 + __builtin_ctzll(twice));
+		b->bits[i] = 0;
 	}
+	if (unlikely(!root))
+		return;		/* misuse, reported */
 	if (unlikely(!(load(&root->state) & MAFC_SPAN_LISTED)) &&
 	    mark_listed(root))
 		push_pending(root);
@@ -346,35 +366,43 @@ static void give_bits(struct mafc_span *s, unsigned word, uint64_t mask)
 		emptied(root);
 }
 
+/*
+ * Blocks that lie next to each other in a bin often do so in a span as well:
+ * such are cleared together.
+ */
 void central_give(unsigned cls, void **blocks, unsigned n)
 {
-	struct mafc_span *s = NULL, *last = NULL;
-	unsigned i, word = 0;
-	uint64_t mask = 0;
-	int b;
+	const struct size_class *c = &classes[cls];
+	unsigned i, bit, words = (c->blocks + 63) / 64;
+	struct batch batch = { .span = NULL };
+	struct mafc_span *s;
+	size_t off;
 
 	for (i = 0; i < n; i++)
 		__builtin_prefetch(&heap.spans[small_page(blocks[i])], 1);
-	/* Neighbours in the bin are often neighbours in a span. */
 	for (i = 0; i < n; i++) {
-		s = span_of(blocks[i]);
-		b = span_block(s, blocks[i]);
-		if (unlikely(b < 0)) {
+		s = &heap.spans[small_page(blocks[i])];
+		if (c->pages > 1)
+			s -= load(&s->head);
+		if (s != batch.span) {
+			if (batch.span)
+				give_batch(&batch, words);
+			batch.span = s;
+		}
+		off = (uintptr_t)blocks[i] - span_address(s);
+		bit = off * c->reciprocal >> 32;
+		if (unlikely((size_t)bit * c->size != off ||
+			     bit >= c->blocks)) {
 			report_misuse("free of a pointer into a block",
 				      blocks[i]);
 			continue;
 		}
-		if (mask && (s != last || word != (unsigned)b / 64 ||
-			     (mask >> b % 64 & 1))) {
-			give_bits(last, word, mask);
-			mask = 0;
-		}
-		last = s;
-		word = b / 64;
-		mask |= 1ULL << b % 64;
+		if (unlikely(batch.bits[bit / 64] >> bit % 64 & 1))
+			report_twice(s, bit);
+		batch.bits[bit / 64] |= 1ULL << bit % 64;
 	}
-	if (mask)
-		give_bits(last, word, mask);
+	if (batch.span)
+		give_batch(&batch, words);
 	count_add(&heap.meta->classes[cls].frees, n);
 }
 

@@ -15,10 +15,14 @@
 #define BLOCKS_MIN	8
 #define BIN_BYTES	65536U
 #define BIN_MIN		3
+/* Medium blocks that a bin may hold. */
+#define MEDIUM_BIN	7
 
 struct size_class classes[NCLASSES];
 uint8_t class_of_grains[SMALL_MAX / GRAIN + 1];
 unsigned nclasses = 1;
+unsigned all_classes;
+uint8_t class_of_pages[(MEDIUM_MAX >> PAGE_SHIFT) + 1];
 
 /* Bins hold 2^n - 1 blocks: with the sentinel below, 2^n words. */
 static uint16_t bin_limit(uint32_t size)
@@ -47,6 +51,30 @@ static void class_add(uint32_t size, uint32_t pages)
 	nclasses++;
 }
 
+static void medium_add(uint32_t pages)
+{
+	unsigned p = all_classes == nclasses ? 1 :
+		     classes[all_classes - 1].pages + 1U;
+
+	classes[all_classes] = (struct size_class){
+		.size = pages << PAGE_SHIFT, .pages = pages, .blocks = 1,
+		.bin_max = MEDIUM_BIN,
+	};
+	for (; p <= pages; p++)
+		class_of_pages[p] = all_classes;
+	all_classes++;
+}
+
+static void medium_init(void)
+{
+	uint32_t pages;
+
+	all_classes = nclasses;
+	for (pages = SMALL_MAX / PAGE_SIZE + 1; pages <= MEDIUM_MAX / PAGE_SIZE;
+	     pages += pages < 16 ? 1 : pages < 32 ? 2 : 4)
+		medium_add(pages);
+}
+
 void classes_init(void)
 {
 	uint32_t size, pages, blocks;
@@ -58,6 +86,7 @@ void classes_init(void)
 		for (blocks = 2 * BLOCKS_MIN - 1; blocks >= BLOCKS_MIN; blocks--)
 			class_add((pages << PAGE_SHIFT) / blocks & ~(GRAIN - 1),
 				  pages);
+	medium_init();
 }
 
 unsigned class_aligned(size_t size, size_t align)

@@ -5,7 +5,15 @@
 
 #include "types.h"
 
+/*
+ * Classes from nclasses to all_classes - 1 have blocks of whole pages, from the
+ * large region: they exist for the sake of the caches only.
+ */
+#define MEDIUM_MAX	((size_t)256 << 10)
+
 extern unsigned nclasses;
+extern unsigned all_classes;
+extern uint8_t class_of_pages[(MEDIUM_MAX >> PAGE_SHIFT) + 1];
 
 void classes_init(void);
 /* Class of blocks of at least @size bytes, aligned to @align; 0: none. */

@@ -9,8 +9,8 @@
  * it stays known what reads as zeros.
  *
  * On the device, the kernel drops the pages of free extents by and by, from the
- * page map; very long ones are released at once.  On anonymous memory we do it,
- * when free memory exceeds a share of the memory in use.
+ * page map; very long ones are released at once.  On anonymous memory we do it
+ * (surplus.h).
  */
 #include <errno.h>
 #include <string.h>
@@ -19,20 +19,24 @@
 #include "os.h"
 #include "report.h"
 #include "region.h"
+#include "surplus.h"
 
-/* Free extents may hold so much before some are released (anonymous). */
-#define DIRTY_MIN	((64U << 20) >> PAGE_SHIFT)
+/* Free extents may always hold so much (anonymous). */
+#define DIRTY_MIN	((16U << 20) >> PAGE_SHIFT)
 /* Blocks this long are moved by remapping; below, copying is faster. */
 #define REMAP_MIN	((size_t)1 << 20)
 
 /* Guards the large page map, all tags and bins, and RES_LARGE and followers. */
 struct lock large_lock;
+static struct surplus surplus;
 
 static void map_bits(uint32_t first, uint32_t pages, bool set)
 {
 	uint64_t *word = &heap.large_map[first / 64], mask;
 	uint32_t bit = first % 64, n;
 
+	if (!heap.os->compacts)
+		return;		/* nobody looks */
 	for (; pages; pages -= n, bit = 0, word++) {
 		n = MIN(64 - bit, pages);
 		mask = (n == 64 ? ~0ULL : (1ULL << n) - 1) << bit;
@@ -96,11 +100,16 @@ static size_t release_down_to(uint32_t keep)
 
 static void limit_dirty(void)
 {
-	uint32_t live = heap.meta->large_live >> PAGE_SHIFT;
+	uint32_t free = extents_dirty();
+	uint32_t live = heap.meta->large_live >> PAGE_SHIFT, excess;
 
-	if (heap.os->compacts || extents_dirty() <= MAX(DIRTY_MIN, live / 4))
+	if (heap.os->compacts)
 		return;
-	release_down_to(MAX(DIRTY_MIN, live / 4) / 2);
+	excess = surplus_freed(&surplus, free);
+	if (excess && free > DIRTY_MIN)
+		release_down_to(free - excess);
+	else if (free > 4 * DIRTY_MIN && free > live)
+		release_down_to(live);
 }
 
 /* Find @pages pages at a multiple of @align; says if they are zero. 0: none. */
@@ -122,38 +131,63 @@ static uint32_t find(uint32_t pages, uint32_t align, bool *zero)
 			at = extent_extend(pages, align);
 	}
 	*zero = kind == EXTENT_CLEAN;
+	surplus_taken(&surplus, extents_dirty());
+	return at;
+}
+
+/* Under the lock. 0: out of memory. */
+static uint32_t take_pages(uint32_t pages, uint32_t align, bool *zero)
+{
+	uint32_t unit = align, at;
+
+	/* Where the kernel can map 2 MiB at a time, let it. */
+	if (pages >= HUGE_PAGES)
+		unit = MAX(unit, HUGE_PAGES);
+	at = find(pages, unit, zero);
+	if (!at && unit > align)
+		at = find(pages, align, zero);
+	if (at) {
+		take(at, pages);
+		store(&heap.meta->large_allocs, heap.meta->large_allocs + 1);
+	}
 	return at;
 }
 
 void *large_alloc(size_t size, size_t align, bool zero)
 {
-	uint32_t pages = pages_of(size), unit = MAX(align >> PAGE_SHIFT, 1UL);
+	uint32_t at = 0;
+	bool zeroed;
+
+	if (size <= heap.large_bytes && align <= heap.large_bytes) {
+		lock_take(&large_lock);
+		at = take_pages(MAX(pages_of(size), 1UL),
+				MAX(align >> PAGE_SHIFT, 1UL), &zeroed);
+		lock_drop(&large_lock);
+	}
+	if (!at) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	if (zero && !zeroed)
+		memset(page_address(at), 0, size);
+	return page_address(at);
+}
+
+unsigned large_take(unsigned cls, void **blocks, unsigned n)
+{
+	unsigned got;
 	uint32_t at;
 	bool zeroed;
 
-	if (size > heap.large_bytes || align > heap.large_bytes)
-		goto nomem;
-	pages = MAX(pages, 1U);
-	/* Where the kernel can map 2 MiB at a time, let it. */
-	if (pages >= HUGE_PAGES)
-		unit = MAX(unit, HUGE_PAGES);
 	lock_take(&large_lock);
-	at = find(pages, unit, &zeroed);
-	if (!at && unit > MAX(align >> PAGE_SHIFT, 1UL))
-		at = find(pages, MAX(align >> PAGE_SHIFT, 1UL), &zeroed);
-	if (at) {
-		take(at, pages);
-		store(&heap.meta->large_allocs, heap.meta->large_allocs + 1);
+	for (got = 0; got < n; got++) {
+		at = take_pages(classes[cls].pages, 1, &zeroed);
+		if (!at)
+			break;
+		blocks[got] = page_address(at);
 	}
 	lock_drop(&large_lock);
-	if (!at)
-		goto nomem;
-	if (zero && !zeroed)
-		memset(page_address(at), 0, byte_offset(pages));
-	return page_address(at);
-nomem:
-	errno = ENOMEM;
-	return NULL;
+	return got;
 }
 
 static bool is_block(const void *p)
@@ -184,22 +218,35 @@ static void free_pages(uint32_t first, uint32_t pages)
 	limit_dirty();
 }
 
-void large_free(void *p)
+static bool free_block(void *p)
 {
 	uint32_t first = large_page(p);
 
+	if (unlikely(!is_block(p)))
+		return false;
+	extents()[first].head = EXTENT_NONE;
+	free_pages(first, extents()[first].pages);
+	store(&heap.meta->large_frees, heap.meta->large_frees + 1);
+	return true;
+}
+
+void large_give(void **blocks, unsigned n)
+{
 	bool ok;
 
-	lock_take(&large_lock);
-	ok = is_block(p);
-	if (likely(ok)) {
-		extents()[first].head = EXTENT_NONE;
-		free_pages(first, extents()[first].pages);
-		store(&heap.meta->large_frees, heap.meta->large_frees + 1);
+	while (n--) {
+		lock_take(&large_lock);
+		ok = free_block(*blocks);
+		lock_drop(&large_lock);
+		if (unlikely(!ok))
+			report_misuse("free of what is no block", *blocks);
+		blocks++;
 	}
-	lock_drop(&large_lock);
-	if (unlikely(!ok))
-		report_misuse("free of what is no block", p);
+}
+
+void large_free(void *p)
+{
+	large_give(&p, 1);
 }
 
 static bool grow_in_place(uint32_t first, uint32_t old, uint32_t pages)

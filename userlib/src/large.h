@@ -35,6 +35,9 @@ extern struct lock large_lock;
 /* @align is a power of two.  With @zero the block is all zeros. */
 void *large_alloc(size_t size, size_t align, bool zero);
 void large_free(void *p);
+/* The same for @n blocks of a medium class (classes.h). */
+unsigned large_take(unsigned cls, void **blocks, unsigned n);
+void large_give(void **blocks, unsigned n);
 /* Bytes of the block; 0: no block begins here. */
 size_t large_size(const void *p);
 /* Make the block @size bytes long where it is; false: not possible. */

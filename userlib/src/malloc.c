@@ -27,15 +27,22 @@ static void *alloc_large(size_t size, size_t align, bool zero)
 {
 	if (unlikely(size > PTRDIFF_MAX || !heap_start()))
 		return fail(ENOMEM);
+	if (size <= MEDIUM_MAX && size > SMALL_MAX)
+		size = classes[class_of_pages[pages_of(size)]].size;
 	return large_alloc(size, align, zero);
 }
 
 static void noinline *alloc_slow(size_t size)
 {
+	unsigned cls;
 	void *p;
 
-	if (size <= SMALL_MAX && heap_start()) {
-		p = cache_refill(class_of(size), size);
+	if (size <= MEDIUM_MAX && heap_start()) {
+		cls = size <= SMALL_MAX ? class_of(size) :
+					  class_of_pages[pages_of(size)];
+		p = cache_pop(cls);
+		if (!p)
+			p = cache_refill(cls, size);
 		if (likely(p))
 			return p;
 	}
@@ -55,6 +62,18 @@ static inline void *alloc(size_t size)
 	return alloc_slow(size);
 }
 
+/* Blocks of the right length may wait in the cache. */
+static void release_large(void *p)
+{
+	size_t size = large_size(p), pages = size >> PAGE_SHIFT;
+	unsigned cls = size && size <= MEDIUM_MAX ? class_of_pages[pages] : 0;
+
+	if (!cls || classes[cls].size != size)
+		large_free(p);
+	else if (!cache_push(cls, p))
+		cache_overflow(cls, p);
+}
+
 static void noinline release_slow(void *p)
 {
 	int saved = errno;
@@ -69,7 +88,7 @@ static void noinline release_slow(void *p)
 		else
 			report_misuse("free of what is no block", p);
 	} else if (in_large(p)) {
-		large_free(p);
+		release_large(p);
 	} else {
 		report_misuse("free of memory that is not from malloc", p);
 	}

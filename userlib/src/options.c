@@ -6,7 +6,7 @@
  *   MAFC_REQUIRE=1        end the program with status 127 in that case
  *   MAFC_COMPACT=0        ask the kernel not to compact this heap
  *   MAFC_ON_ERROR=continue  carry on after a misuse (default: abort)
- *   MAFC_CACHE_KIB=n      most that one thread's cache may hold (default 1024)
+ *   MAFC_CACHE_KIB=n      most that one thread's cache may hold (default 4096)
  *   MAFC_RESERVE_GIB=n    address space to reserve (default 1024)
  *   MAFC_STATS=1          malloc_stats() when the program ends
  *
@@ -24,7 +24,7 @@
 
 struct options options = {
 	.compact = true,
-	.cache_kib = 1024,
+	.cache_kib = 4096,
 	.reserve_gib = 1024,
 };
 

@@ -16,11 +16,10 @@
 #include "os.h"
 #include "pages.h"
 #include "region.h"
+#include "surplus.h"
 
 #define WORD		64U
 #define HINTS		6	/* log2 of MAFC_SPAN_PAGES_MAX, and one more */
-/* Free pages that may stay with us where nobody drops them (anonymous). */
-#define DIRTY_MIN	1024U
 /* Purged at one go: bounds how long pages_lock is held. */
 #define PURGE_WORDS	64U
 
@@ -31,6 +30,8 @@ static uint32_t scanned;	/* top, as of the last full scan */
 static uint32_t hints[HINTS];	/* no run of 2^i pages below this word */
 static uint32_t used;		/* pages taken, less those given back by us */
 static uint32_t dirty;		/* free pages that hold memory */
+static uint32_t excess;		/* of them, those still to be purged */
+static struct surplus surplus;
 
 static uint64_t *dirty_map(void)
 {
@@ -61,6 +62,7 @@ static void mark_used(uint32_t word, uint64_t mask)
 	if (!heap.os->compacts) {
 		store(&dirty, dirty - count_bits(*d & mask));
 		*d |= mask;
+		surplus_taken(&surplus, dirty);
 	}
 }
 
@@ -166,13 +168,16 @@ static void purge_word(uint32_t word)
 static void purge_some(void)
 {
 	static uint32_t hand;
-	uint32_t i;
+	uint32_t i, before;
 
-	for (i = 0; i < PURGE_WORDS; i++) {
+	for (i = 0; i < PURGE_WORDS && excess; i++) {
 		if (hand == 0)
 			hand = top / WORD + 1;
+		before = dirty;
 		purge_word(--hand);
+		excess -= MIN(excess, before - dirty);
 	}
+	excess = MIN(excess, dirty);
 }
 
 void pages_give(uint32_t first, unsigned n)
@@ -188,7 +193,8 @@ void pages_give(uint32_t first, unsigned n)
 	store(&used, used - n);
 	if (!heap.os->compacts) {
 		store(&dirty, dirty + n);
-		if (dirty > MAX(DIRTY_MIN, top / 8))
+		excess += surplus_freed(&surplus, dirty);
+		if (excess)
 			purge_some();
 	}
 	lock_drop(&pages_lock);

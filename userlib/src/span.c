@@ -57,16 +57,6 @@ bool span_retire(struct mafc_span *s, uint32_t from)
 	return true;
 }
 
-int span_block(const struct mafc_span *s, const void *p)
-{
-	const struct size_class *c = &classes[load(&s->size_class)];
-	size_t off = (uintptr_t)p - heap.small -
-		     ((size_t)span_number(s) << PAGE_SHIFT);
-	uint32_t n = (off * c->reciprocal) >> 32;
-
-	return (size_t)n * c->size == off && n < c->blocks ? (int)n : -1;
-}
-
 static uint64_t lowest_bits(uint64_t word, unsigned n)
 {
 	uint64_t rest = word;
@@ -78,28 +68,65 @@ static uint64_t lowest_bits(uint64_t word, unsigned n)
 	return word & ~rest;
 }
 
-unsigned span_claim(struct mafc_span *s, void **blocks, unsigned want)
+/* Claim bits of one word, at most @want; those that are ours now. */
+static uint64_t claim_word(struct mafc_span *s, unsigned word, unsigned blocks,
+			   unsigned want)
 {
-	const struct size_class *c = &classes[load(&s->size_class)];
-	uintptr_t base = heap.small + ((uintptr_t)span_number(s) << PAGE_SHIFT);
-	unsigned word, first, got = 0;
-	uint64_t take;
+	uint64_t take = ~load(&s->bitmap[word]);
 
-	for (word = 0, first = 0; first < c->blocks && got < want;
-	     word++, first += 64) {
-		take = ~load(&s->bitmap[word]);
-		if (c->blocks - first < 64)
-			take &= (1ULL << (c->blocks - first)) - 1;
-		take = lowest_bits(take, want - got);
-		if (!take)
-			continue;
+	if (blocks - word * 64 < 64)
+		take &= (1ULL << (blocks - word * 64)) - 1;
+	take = lowest_bits(take, want);
+	if (take)
 		take &= ~__atomic_fetch_or(&s->bitmap[word], take,
 					   __ATOMIC_SEQ_CST);
-		for (; take; take &= take - 1)
-			blocks[got++] = (void *)(base + (uintptr_t)c->size *
-					(first + __builtin_ctzll(take)));
+	return take;
+}
+
+/*
+ * Step for a walk over @n places that comes by each of them once.  No prime
+ * above n divides n, so that step and n have no common divisor.
+ */
+static unsigned random_step(unsigned n, uint64_t random)
+{
+	static const uint16_t primes[16] = {
+		257, 269, 281, 293, 313, 337, 353, 379,
+		401, 421, 443, 463, 487, 509, 547, 577,
+	};
+
+	return primes[random % 16] % n;
+}
+
+/*
+ * A program that frees every second block must not free every second bit of
+ * each span: equal bitmaps do not mesh.  So the blocks come in an order that
+ * differs from claim to claim, yet costs next to nothing; span by span, so that
+ * blocks freed in the order of allocation go back span by span.
+ */
+unsigned span_claim(struct mafc_span *s, void **blocks, unsigned want,
+		    uint64_t random)
+{
+	const struct size_class *c = &classes[load(&s->size_class)];
+	unsigned word, words = (c->blocks + 63) / 64, n = 0, step, to;
+	uint64_t taken[MAFC_SPAN_BLOCKS_MAX / 64];
+	uintptr_t base = span_address(s);
+
+	for (word = 0; word < words; word++) {
+		taken[word] = claim_word(s, word, c->blocks, want - n);
+		n += count_bits(taken[word]);
 	}
-	return got;
+	if (!n)
+		return 0;
+	step = random_step(n, random);
+	to = (random >> 32) * n >> 32;
+	for (word = 0; word < words; word++, base += 64 * (uintptr_t)c->size)
+		for (; taken[word]; taken[word] &= taken[word] - 1) {
+			blocks[to] = (void *)(base + (uintptr_t)c->size *
+					      __builtin_ctzll(taken[word]));
+			to += step;
+			to = to >= n ? to - n : to;
+		}
+	return n;
 }
 
 static struct mafc_span *span_root(struct mafc_span *s)

@@ -23,12 +23,9 @@ static inline uint32_t span_number(const struct mafc_span *s)
 	return s - heap.spans;
 }
 
-/* The span that block @p lies in, meshed away or not. */
-static inline struct mafc_span *span_of(const void *p)
+static inline uintptr_t span_address(const struct mafc_span *s)
 {
-	struct mafc_span *s = &heap.spans[small_page(p)];
-
-	return s - load(&s->head);
+	return heap.small + ((uintptr_t)span_number(s) << PAGE_SHIFT);
 }
 
 static inline bool span_empty(const struct mafc_span *s)
@@ -55,10 +52,9 @@ struct mafc_span *span_create(uint32_t page, unsigned cls, uint32_t state);
 bool span_retire(struct mafc_span *s, uint32_t from);
 /* CAS of the state word, keeping what the kernel may have set beside it. */
 bool span_change(struct mafc_span *s, uint32_t state, uint32_t to);
-/* Number of the block at @p in span @s, or -1 where none begins. */
-int span_block(const struct mafc_span *s, const void *p);
-/* Claim up to @want free blocks of an ATTACHED span. */
-unsigned span_claim(struct mafc_span *s, void **blocks, unsigned want);
+/* Claim up to @want free blocks of an ATTACHED span; @random orders them. */
+unsigned span_claim(struct mafc_span *s, void **blocks, unsigned want,
+		    uint64_t random);
 /*
  * Clear the bits @mask of word @word on the root of @s.  Bits that are clear
  * already have been freed before; these are returned.  @root is set.

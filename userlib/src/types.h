@@ -160,7 +160,7 @@ static inline unsigned count_bits(uint64_t x)
 }
 
 /* xorshift64*: decides orders only, so that quality matters little. */
-static inline uint32_t random_next(uint64_t *state)
+static inline uint64_t random_next(uint64_t *state)
 {
 	uint64_t x = *state;
 
@@ -168,7 +168,7 @@ static inline uint32_t random_next(uint64_t *state)
 	x ^= x << 25;
 	x ^= x >> 27;
 	*state = x;
-	return (x * 0x2545f4914f6cdd1dULL) >> 32;
+	return x * 0x2545f4914f6cdd1dULL;
 }
 
 #endif
