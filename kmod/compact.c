@@ -25,6 +25,9 @@
 /* Spans of one class that one round of the matcher looks at. */
 #define ROUND_SPANS	16384
 
+/* Spans that one scan remembers as candidates for meshing. */
+#define CANDIDATES_MAX	65536
+
 /* Visits without gain double the interval, so many times. */
 #define BACKOFF_MAX	6
 
@@ -64,6 +67,16 @@ struct klass {
 #define KLASSES		128
 
 /**
+ * struct candidate - a span that could be meshed
+ * @span: page index in the small region
+ * @klass: its geometry
+ */
+struct candidate {
+	u32 span;
+	u32 klass;
+};
+
+/**
  * struct worker - what one pass over a heap needs
  * @heap: this heap
  * @pace: for so long
@@ -73,7 +86,9 @@ struct klass {
  * @mapped: slots found with a frame
  * @matcher: chooses pairs; allocated when first needed
  * @klass: candidates by geometry
- * @turn: the geometry whose spans are being meshed
+ * @candidate: found by the scan, CANDIDATES_MAX at most
+ * @candidates: how many
+ * @order: their spans, sorted by geometry
  * @drop: pages to be dropped
  * @root: roots without live blocks
  * @roots: how many
@@ -89,7 +104,9 @@ struct worker {
 	u64 mapped;
 	struct mafc_matcher *matcher;
 	struct klass klass[KLASSES];
-	const struct klass *turn;
+	struct candidate *candidate;
+	unsigned int candidates;
+	u32 *order;
 	struct mafc_drop drop;
 	u32 root[MAFC_SPANS_PER_PAGE];
 	unsigned int roots;
@@ -167,19 +184,29 @@ static struct worker *worker_create(struct pace *pace)
 
 static void worker_destroy(struct worker *w)
 {
-	if (w)
-		kvfree(w->matcher);
+	if (!w)
+		return;
+	kvfree(w->matcher);
+	kvfree(w->candidate);
+	kvfree(w->order);
 	kvfree(w);
 }
 
-static bool worker_matcher(struct worker *w)
+/* What meshing needs, allocated when it is needed first. */
+static bool worker_prepare(struct worker *w)
 {
 	if (!w->matcher) {
 		w->matcher = kvmalloc(mafc_matcher_size(ROUND_SPANS), GFP_KERNEL);
 		if (w->matcher)
 			mafc_matcher_init(w->matcher, ROUND_SPANS);
 	}
-	return w->matcher;
+	if (!w->candidate)
+		w->candidate = kvmalloc_array(CANDIDATES_MAX,
+					      sizeof(*w->candidate), GFP_KERNEL);
+	if (!w->order)
+		w->order = kvmalloc_array(CANDIDATES_MAX, sizeof(*w->order),
+					  GFP_KERNEL);
+	return w->matcher && w->candidate && w->order;
 }
 
 static unsigned int live_blocks(const struct mafc_span *d)
@@ -212,11 +239,18 @@ static struct klass *klass_of(struct worker *w, const struct mafc_span *d)
 static void load_entries(struct worker *w, u32 first)
 {
 	u32 slot = mafc_slot(MAFC_SMALL, first);
-	unsigned int i;
+	struct mafc_leaf *leaf = mafc_leaf_exclusive(w->heap, slot);
+	unsigned int i = 0;
 
-	for (i = 0; i < ARRAY_SIZE(w->entry); i++)
+	if (leaf) {
+		i = min_t(unsigned int, ARRAY_SIZE(w->entry),
+			  MAFC_LEAF_SLOTS - mafc_leaf_index(slot));
+		memcpy(w->entry, &leaf->entry[mafc_leaf_index(slot)],
+		       i * sizeof(*w->entry));
+	}
+	for (; i < ARRAY_SIZE(w->entry); i++)
 		w->entry[i] = first + i < w->heap->pages[MAFC_SMALL] ?
-			      mafc_entry(w->heap, slot + i) : 0;
+			      mafc_entry_held(w->heap, slot + i) : 0;
 }
 
 /* Can this span be one half of a mesh? */
@@ -259,12 +293,17 @@ static void scan_span(struct worker *w, unsigned int i, u32 index)
 			mafc_drop_add(w->heap, &w->drop,
 				      mafc_slot(MAFC_SMALL, index + j), index, d);
 	}
-	if (!can_mesh(w, d, i, index, live))
+	if (w->candidates == CANDIDATES_MAX || index < w->heap->mesh_from ||
+	    !can_mesh(w, d, i, index, live))
 		return;
 	c = klass_of(w, d);
-	if (c) {
-		c->spans++;
-		c->live += live;
+	if (!c)
+		return;
+	c->spans++;
+	c->live += live;
+	if (w->candidate) {
+		w->candidate[w->candidates].span = index;
+		w->candidate[w->candidates++].klass = c - w->klass;
 	}
 }
 
@@ -278,7 +317,7 @@ static void scan_loose(struct worker *w, unsigned int i, u32 index)
 }
 
 /* Scans one page of descriptors. */
-static bool scan_page(struct worker *w, u32 page)
+static void scan_page(struct worker *w, u32 page)
 {
 	u32 first = page * MAFC_SPANS_PER_PAGE;
 	struct mafc_heap *heap = w->heap;
@@ -312,17 +351,12 @@ static bool scan_page(struct worker *w, u32 page)
 		mafc_dissolve(heap, w->root[i]);
 out:
 	mutex_unlock(&heap->motion);
-	return true;
 }
 
-/*
- * Calls @fn for each page of span descriptors that is there, from @page on.
- * Stops when @fn says so, with that page in @page, or when time is up.
- */
-static bool each_page(struct worker *w, u32 *page,
-		      bool (*fn)(struct worker *w, u32 page))
+/* Scans all pages of span descriptors; false: time is up. */
+static bool scan_small(struct worker *w)
 {
-	u32 base = mafc_slot(MAFC_META, w->heap->spans), slot = base + *page;
+	u32 base = mafc_slot(MAFC_META, w->heap->spans), slot = base;
 	u32 end = mafc_slot(MAFC_META, w->heap->pages[MAFC_META]);
 	unsigned long index = slot >> MAFC_LEAF_SHIFT;
 
@@ -333,14 +367,11 @@ static bool each_page(struct worker *w, u32 *page,
 		for (; slot < end && slot >> MAFC_LEAF_SHIFT == index; slot++) {
 			if (!mafc_entry(w->heap, slot))
 				continue;
-			*page = slot - base;
-			if (!fn(w, *page))
-				return true;
+			scan_page(w, slot - base);
 			if (!go_on(w->pace))
 				return false;
 		}
 	}
-	*page = end - base;
 	return true;
 }
 
@@ -395,15 +426,18 @@ static bool scan_large(struct worker *w)
 static bool scan(struct worker *w)
 {
 	struct mafc_heap *heap = w->heap;
-	u32 page = 0;
 
 	w->live = 0;
 	w->mapped = 0;
 	w->drop.n = 0;
+	w->candidates = 0;
 	memset(w->klass, 0, sizeof(w->klass));
-	if (!each_page(w, &page, scan_page) || !scan_large(w))
+	if (!scan_small(w) || !scan_large(w))
 		return false;
 	mutex_lock(&heap->motion);
+	if (w->candidate)	/* those that did not fit are first next time */
+		heap->mesh_from = w->candidates == CANDIDATES_MAX ?
+				  w->candidate[w->candidates - 1].span + 1 : 0;
 	heap->scan.live = w->live;
 	heap->scan.mapped = w->mapped;
 	heap->scan.when = jiffies;
@@ -411,32 +445,25 @@ static bool scan(struct worker *w)
 	return true;
 }
 
-/* Tells the matcher of the spans whose turn it is; false: it takes no more. */
-static bool collect_page(struct worker *w, u32 page)
+/* Tells the matcher of spans; returns how many of the @n it took. */
+static unsigned int collect(struct worker *w, const u32 *span, unsigned int n,
+			    const struct klass *c)
 {
-	u32 first = page * MAFC_SPANS_PER_PAGE;
-	const struct klass *c = w->turn;
-	const void *descriptors;
+	const struct mafc_span *d;
 	unsigned int i;
-	int err = 0;
+	u64 bits[4];
 
 	mutex_lock(&w->heap->motion);
-	descriptors = w->heap->dead ? NULL :
-		      mafc_meta(w->heap, w->heap->spans + page, false);
-	if (descriptors) {
-		memcpy(w->span, descriptors, PAGE_SIZE);
-		load_entries(w, first);
+	for (i = 0; i < n && !w->heap->dead; i++) {
+		d = mafc_span(w->heap, span[i], false);
+		if (!d || READ_ONCE(d->block_size) != c->block_size)
+			continue;
+		memcpy(bits, d->bitmap, sizeof(bits));
+		if (mafc_matcher_add(w->matcher, span[i], bits) == -ENOSPC)
+			break;
 	}
 	mutex_unlock(&w->heap->motion);
-	for (i = 0; descriptors && i < MAFC_SPANS_PER_PAGE; i++) {
-		const struct mafc_span *d = &w->span[i];
-
-		if (d->block_size == c->block_size && d->nblocks == c->nblocks &&
-		    d->npages == c->npages &&
-		    can_mesh(w, d, i, first + i, live_blocks(d)))
-			err = mafc_matcher_add(w->matcher, first + i, d->bitmap);
-	}
-	return !err;
+	return i;
 }
 
 static bool mesh_round(struct worker *w)
@@ -465,30 +492,53 @@ static u64 klass_gain(const struct klass *c)
 }
 
 /* All spans of one geometry, as many at a time as the matcher holds. */
-static bool mesh_klass(struct worker *w, const struct klass *c)
+static bool mesh_klass(struct worker *w, const u32 *span, const struct klass *c)
 {
-	u32 page = 0, pages = w->heap->pages[MAFC_SMALL] / MAFC_SPANS_PER_PAGE;
+	unsigned int i = 0, first, part, took;
 
-	w->turn = c;
-	while (page < pages) {
+	while (i < c->spans) {
+		first = i;
 		if (mafc_matcher_reset(w->matcher, c->nblocks))
 			return true;	/* too few blocks to pair */
-		if (!each_page(w, &page, collect_page) || !mesh_round(w))
-			return false;
+		do {
+			part = min_t(unsigned int, MAFC_SPANS_PER_PAGE, c->spans - i);
+			took = collect(w, span + i, part, c);
+			i += took;
+		} while (i < c->spans && took == part && go_on(w->pace));
+		if (i == first || !mesh_round(w))
+			return false;	/* the heap is dead, or time is up */
 	}
 	return true;
 }
 
+/* Sorts the candidates by geometry; @start is where each begins. */
+static void sort_candidates(struct worker *w, u32 start[KLASSES])
+{
+	unsigned int i, sum = 0;
+
+	for (i = 0; i < KLASSES; i++) {
+		start[i] = sum;
+		sum += w->klass[i].spans;
+	}
+	for (i = 0; i < w->candidates; i++)
+		w->order[start[w->candidate[i].klass]++] = w->candidate[i].span;
+	for (i = 0; i < KLASSES; i++)
+		start[i] -= w->klass[i].spans;
+}
+
 static bool mesh_all(struct worker *w)
 {
+	u32 start[KLASSES];
 	unsigned int i;
 
+	if (!w->candidate)
+		return true;
+	sort_candidates(w, start);
 	for (i = 0; i < KLASSES; i++) {
 		const struct klass *c = &w->klass[i];
 
-		if (c->spans < 2 || !klass_gain(c))
-			continue;
-		if (!worker_matcher(w) || !mesh_klass(w, c))
+		if (c->spans > 1 && klass_gain(c) &&
+		    !mesh_klass(w, w->order + start[i], c))
 			return false;
 	}
 	return true;
@@ -596,6 +646,7 @@ int mafc_compact_now(struct mafc_heap *heap, struct mafc_compact *arg)
 	w->heap = heap;
 	w->act = true;
 	w->now = true;
+	worker_prepare(w);	/* without it, there is no meshing */
 	if (scan(w)) {
 		improve(w);
 		if (arg->flags & MAFC_COMPACT_SHUFFLE)
@@ -712,6 +763,7 @@ static void visit(struct worker *w, struct mafc_heap *heap)
 
 	w->heap = heap;
 	w->act = true;
+	worker_prepare(w);
 	if (scan(w)) {
 		expect_high = predict(heap);
 		if (expect_high || mafc_heap_fragmentation(heap) >=

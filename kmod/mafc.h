@@ -263,6 +263,20 @@ struct mafc_motion {
 	} s[MAFC_MOTION_MAX];
 };
 
+#define MAFC_LEAF_CACHE		64
+
+/**
+ * struct mafc_leaf_cache - a leaf lately found to be exclusive
+ * @key: slot >> MAFC_LEAF_SHIFT
+ * @leaf: the leaf, or NULL
+ *
+ * Good until the next fork, as exclusiveness is.  Under heap->motion.
+ */
+struct mafc_leaf_cache {
+	u32 key;
+	struct mafc_leaf *leaf;
+};
+
 /**
  * struct mafc_scan - what the last scan of a heap found
  * @live: bytes in allocated blocks
@@ -290,6 +304,7 @@ struct mafc_scan {
  * @forks: how often it has forked
  * @compact: the compactor may work on it
  * @leaves: slot >> MAFC_LEAF_SHIFT -> struct mafc_leaf
+ * @leaf_cache: exclusive leaves by key
  * @moving: threads that wait for a page in motion
  * @mo: the motion under way
  * @pool: frames for the small and large regions
@@ -299,6 +314,7 @@ struct mafc_scan {
  * @stall: waits for pages in motion by log2(ns)
  * @away_max: longest motion, ns
  * @scan: results of the last scan; under @motion
+ * @mesh_from: where the next scan begins to look for spans to mesh
  * @pfm: the fragmentation model; under @motion
  * @pfm_frees: blocks freed as of the last visit; under @motion
  * @pfm_allocs: blocks allocated, by class, likewise
@@ -322,6 +338,7 @@ struct mafc_heap {
 	unsigned int forks;
 	bool compact;
 	struct xarray leaves;
+	struct mafc_leaf_cache leaf_cache[MAFC_LEAF_CACHE];
 	wait_queue_head_t moving;
 	struct mafc_motion mo;
 	struct mafc_pool *pool;
@@ -331,6 +348,7 @@ struct mafc_heap {
 	atomic_long_t stall[MAFC_STALL_BUCKETS];
 	u64 away_max;
 	struct mafc_scan scan;
+	u32 mesh_from;
 	struct mafc_pfm pfm;
 	u64 pfm_frees;
 	u64 pfm_allocs[MAFC_CLASSES_MAX];
@@ -387,6 +405,7 @@ int mafc_ring_prepare(struct mafc_heap *heap, u32 slot);
 bool mafc_leaf_current(struct mafc_heap *heap, u32 slot,
 		       struct mafc_leaf *leaf);
 unsigned long mafc_entry(struct mafc_heap *heap, u32 slot);
+unsigned long mafc_entry_held(struct mafc_heap *heap, u32 slot);
 int mafc_table_fork(struct mafc_heap *parent, struct mafc_heap *child);
 void mafc_table_destroy(struct mafc_heap *heap);
 void *mafc_meta(struct mafc_heap *heap, u32 index, bool write);

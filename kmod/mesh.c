@@ -156,7 +156,7 @@ static void drop_start(struct mafc_heap *heap, struct mafc_drop *drop)
 	unsigned long e;
 
 	for (i = 0; i < drop->n; i++) {
-		e = mafc_entry(heap, drop->p[i].slot);
+		e = mafc_entry_held(heap, drop->p[i].slot);
 		if (!e || e & MAFC_E_MESHED ||
 		    atomic_read(&mafc_frame(mafc_entry_page(e))->owners) != 1 ||
 		    mafc_motion_add(heap, drop->p[i].slot))
@@ -258,7 +258,7 @@ static bool same_geometry(struct mesh *m)
  */
 unsigned int mafc_ring_exclusive(struct mafc_heap *heap, u32 slot)
 {
-	unsigned long e = mafc_entry(heap, slot);
+	unsigned long e = mafc_entry_held(heap, slot);
 	unsigned int n = 0;
 	u32 s = slot;
 
@@ -297,8 +297,8 @@ static int mesh_check(struct mesh *m)
 		if (mafc_ring_prepare(m->heap, dst) ||
 		    mafc_ring_prepare(m->heap, slot + j))
 			return -ENOMEM;
-		m->to[j] = mafc_entry_page(mafc_entry(m->heap, dst));
-		m->from[j] = mafc_entry_page(mafc_entry(m->heap, slot + j));
+		m->to[j] = mafc_entry_page(mafc_entry_held(m->heap, dst));
+		m->from[j] = mafc_entry_page(mafc_entry_held(m->heap, slot + j));
 		if (m->to[j] == m->from[j])
 			return -EINVAL;
 	}
@@ -430,7 +430,7 @@ static void mesh_copy_block(struct mesh *m, unsigned int block)
 /* Makes the entry of a slot of @dst, or of its ring, say MESHED. */
 static void mark_meshed(struct mafc_heap *heap, u32 slot)
 {
-	struct mafc_leaf *leaf = xa_load(&heap->leaves, slot >> MAFC_LEAF_SHIFT);
+	struct mafc_leaf *leaf = mafc_leaf_exclusive(heap, slot);
 	unsigned int i = mafc_leaf_index(slot);
 
 	if (!(leaf->entry[i] & MAFC_E_MESHED)) {

@@ -51,7 +51,7 @@ int mafc_motion_add(struct mafc_heap *heap, u32 slot)
 	struct mafc_leaf *leaf;
 	unsigned long e;
 
-	e = mafc_entry(heap, slot);
+	e = mafc_entry_held(heap, slot);
 	if (!e)
 		return -ENOENT;
 	leaf = mafc_leaf_exclusive(heap, slot);
@@ -309,7 +309,7 @@ static int cow_copy(struct mafc_heap *heap, u32 slot, struct mafc_batch *batch)
 	struct page *page;
 	int err;
 
-	if (heap->dead || !mafc_entry(heap, slot))
+	if (heap->dead || !mafc_entry_held(heap, slot))
 		return 0;	/* the fault will see */
 	err = mafc_motion_ring(heap, slot, true);
 	if (err)
@@ -470,7 +470,7 @@ static int remap_some(struct mafc_heap *heap, u32 *slot, u32 end, u32 delta)
 		mafc_motion_end(heap);
 		return err;
 	}
-	leaf = xa_load(&heap->leaves, to >> MAFC_LEAF_SHIFT);
+	leaf = mafc_leaf_exclusive(heap, to);
 	mafc_motion_zap(heap);
 	for (i = 0; i < n; i++) {
 		mafc_motion_set(heap, i, 0);

@@ -105,11 +105,15 @@ struct mafc_leaf *mafc_leaf_make(struct mafc_heap *heap, u32 slot)
  */
 struct mafc_leaf *mafc_leaf_exclusive(struct mafc_heap *heap, u32 slot)
 {
+	u32 key = slot >> MAFC_LEAF_SHIFT;
+	struct mafc_leaf_cache *c = &heap->leaf_cache[key % MAFC_LEAF_CACHE];
 	struct mafc_leaf *leaf;
 
 	lockdep_assert_held(&heap->motion);
+	if (c->leaf && c->key == key)
+		return c->leaf;
 	rcu_read_lock();
-	leaf = xa_load(&heap->leaves, slot >> MAFC_LEAF_SHIFT);
+	leaf = xa_load(&heap->leaves, key);
 	/*
 	 * A fault that replaces the heap's leaf stores the new one before it
 	 * leaves the old: one user and still ours means no user but us.
@@ -118,7 +122,27 @@ struct mafc_leaf *mafc_leaf_exclusive(struct mafc_heap *heap, u32 slot)
 		     !mafc_leaf_current(heap, slot, leaf)))
 		leaf = NULL;
 	rcu_read_unlock();
+	if (leaf) {
+		c->key = key;
+		c->leaf = leaf;
+	}
 	return leaf;
+}
+
+/**
+ * mafc_entry_held() - what a slot points at, for who holds heap->motion
+ * @heap: in this heap
+ * @slot: the slot
+ *
+ * Context: heap->motion is held; what is not empty stays as it is.
+ * Return: the entry, 0 if empty.
+ */
+unsigned long mafc_entry_held(struct mafc_heap *heap, u32 slot)
+{
+	struct mafc_leaf *leaf = mafc_leaf_exclusive(heap, slot);
+
+	return leaf ? READ_ONCE(leaf->entry[mafc_leaf_index(slot)]) :
+		      mafc_entry(heap, slot);
 }
 
 /**
@@ -255,9 +279,8 @@ u32 mafc_ring_next(struct mafc_heap *heap, u32 slot)
  */
 int mafc_ring_prepare(struct mafc_heap *heap, u32 slot)
 {
-	struct mafc_leaf *leaf;
+	struct mafc_leaf *leaf = mafc_leaf_exclusive(heap, slot);
 
-	leaf = xa_load(&heap->leaves, slot >> MAFC_LEAF_SHIFT);
 	if (!leaf->ring)
 		leaf->ring = kmalloc_array(MAFC_LEAF_SLOTS, sizeof(u32),
 					   GFP_KERNEL_ACCOUNT | __GFP_NORETRY);
@@ -274,8 +297,8 @@ int mafc_ring_prepare(struct mafc_heap *heap, u32 slot)
  */
 void mafc_ring_splice(struct mafc_heap *heap, u32 a, u32 b)
 {
-	struct mafc_leaf *la = xa_load(&heap->leaves, a >> MAFC_LEAF_SHIFT);
-	struct mafc_leaf *lb = xa_load(&heap->leaves, b >> MAFC_LEAF_SHIFT);
+	struct mafc_leaf *la = mafc_leaf_exclusive(heap, a);
+	struct mafc_leaf *lb = mafc_leaf_exclusive(heap, b);
 	u32 next_a = mafc_ring_next(heap, a), next_b = mafc_ring_next(heap, b);
 
 	la->ring[mafc_leaf_index(a)] = next_b;
@@ -297,15 +320,22 @@ int mafc_table_fork(struct mafc_heap *parent, struct mafc_heap *child)
 	int err;
 
 	lockdep_assert_held(&parent->motion);
+	memset(parent->leaf_cache, 0, sizeof(parent->leaf_cache));
 	xa_for_each(&parent->leaves, index, leaf) {
-		err = xa_err(xa_store(&child->leaves, index, leaf,
-				      GFP_KERNEL_ACCOUNT));
-		if (err)
-			return err;
+		/* Counted before it can be seen in the child's table. */
 		refcount_inc(&leaf->refs);
 		down_write(&leaf->sem);
 		atomic_inc(&leaf->users);
 		up_write(&leaf->sem);
+		err = xa_err(xa_store(&child->leaves, index, leaf,
+				      GFP_KERNEL_ACCOUNT));
+		if (err) {
+			down_write(&leaf->sem);
+			atomic_dec(&leaf->users);
+			up_write(&leaf->sem);
+			mafc_leaf_put(leaf);
+			return err;
+		}
 	}
 	return 0;
 }
@@ -351,20 +381,6 @@ void mafc_table_destroy(struct mafc_heap *heap)
 	xa_destroy(&heap->leaves);
 }
 
-/* True if no other heap has a part in an entry of the meta region. */
-static bool meta_exclusive(struct mafc_heap *heap, u32 slot, struct page *page)
-{
-	struct mafc_leaf *leaf;
-	bool ret;
-
-	rcu_read_lock();
-	leaf = xa_load(&heap->leaves, slot >> MAFC_LEAF_SHIFT);
-	ret = leaf && atomic_read(&leaf->users) == 1 &&
-	      atomic_read(&mafc_frame(page)->owners) == 1;
-	rcu_read_unlock();
-	return ret;
-}
-
 /**
  * mafc_meta() - a page of the meta region
  * @heap: of this heap
@@ -380,11 +396,13 @@ void *mafc_meta(struct mafc_heap *heap, u32 index, bool write)
 	u32 slot = mafc_slot(MAFC_META, index);
 	struct page *page;
 
-	lockdep_assert_held(&heap->motion);
 	if (index >= heap->pages[MAFC_META])
 		return NULL;
-	page = mafc_entry_page(mafc_entry(heap, slot));
-	if (!page || (write && !meta_exclusive(heap, slot, page)))
+	page = mafc_entry_page(mafc_entry_held(heap, slot));
+	if (!page)
+		return NULL;
+	if (write && (!mafc_leaf_exclusive(heap, slot) ||
+		      atomic_read(&mafc_frame(page)->owners) != 1))
 		return NULL;
 	return page_address(page);
 }
