@@ -125,10 +125,18 @@ void extent_insert(uint32_t first, uint32_t pages, enum extent_kind kind)
 	shelf_add(first, pages, kind);
 }
 
+/* The first page from @page on whose address is a multiple of @align pages. */
+static uint64_t aligned_page(uint32_t page, uint32_t align)
+{
+	uint64_t base = heap.large >> PAGE_SHIFT;
+
+	return round_up(base + page, align) - base;
+}
+
 /* First page of @pages aligned ones within a free extent, or 0. */
 static uint32_t fits(uint32_t first, uint32_t pages, uint32_t align)
 {
-	uint32_t at = round_up(first, align);
+	uint64_t at = aligned_page(first, align);
 
 	return at - first + pages <= extents()[first].pages ? at : 0;
 }
@@ -187,7 +195,7 @@ uint32_t extent_find(enum extent_kind kind, uint32_t pages, uint32_t align)
 
 uint32_t extent_extend(uint32_t pages, uint32_t align)
 {
-	uint64_t at = round_up((uint64_t)top, align);
+	uint64_t at = aligned_page(top, align);
 	uint32_t before = top;
 
 	if (at + pages > heap.large_bytes >> PAGE_SHIFT ||

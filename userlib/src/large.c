@@ -108,29 +108,36 @@ static void limit_dirty(void)
 	excess = surplus_freed(&surplus, free);
 	if (excess && free > DIRTY_MIN)
 		release_down_to(free - excess);
-	else if (free > 4 * DIRTY_MIN && free > live)
+	else if (free > 4 * DIRTY_MIN && free / 2 > live)
 		release_down_to(live);
+}
+
+/* Never used pages.  Where the kernel can map 2 MiB at a time, let it. */
+static uint32_t find_new(uint32_t pages, uint32_t align)
+{
+	uint32_t at = 0;
+
+	if (pages >= HUGE_PAGES && align < HUGE_PAGES)
+		at = extent_extend(pages, HUGE_PAGES);
+	return at ? at : extent_extend(pages, align);
 }
 
 /* Find @pages pages at a multiple of @align; says if they are zero. 0: none. */
 static uint32_t find(uint32_t pages, uint32_t align, bool *zero)
 {
-	enum extent_kind kind = EXTENT_DIRTY;
-	uint32_t at = extent_find(kind, pages, align);
+	uint32_t at = extent_find(EXTENT_DIRTY, pages, align);
 
-	if (!at) {
-		kind = EXTENT_CLEAN;
-		at = extent_find(kind, pages, align);
-	}
+	*zero = !at;
 	if (!at)
-		at = extent_extend(pages, align);
+		at = extent_find(EXTENT_CLEAN, pages, align);
+	if (!at)
+		at = find_new(pages, align);
 	/* Short of address space: what is clean can be merged. */
 	if (!at && release_down_to(0)) {
-		at = extent_find(kind, pages, align);
+		at = extent_find(EXTENT_CLEAN, pages, align);
 		if (!at)
-			at = extent_extend(pages, align);
+			at = find_new(pages, align);
 	}
-	*zero = kind == EXTENT_CLEAN;
 	surplus_taken(&surplus, extents_dirty());
 	return at;
 }
@@ -138,14 +145,8 @@ static uint32_t find(uint32_t pages, uint32_t align, bool *zero)
 /* Under the lock. 0: out of memory. */
 static uint32_t take_pages(uint32_t pages, uint32_t align, bool *zero)
 {
-	uint32_t unit = align, at;
+	uint32_t at = find(pages, align, zero);
 
-	/* Where the kernel can map 2 MiB at a time, let it. */
-	if (pages >= HUGE_PAGES)
-		unit = MAX(unit, HUGE_PAGES);
-	at = find(pages, unit, zero);
-	if (!at && unit > align)
-		at = find(pages, align, zero);
 	if (at) {
 		take(at, pages);
 		store(&heap.meta->large_allocs, heap.meta->large_allocs + 1);

@@ -54,6 +54,9 @@ static int anon_fragmentation(void)
 }
 
 static const struct os anon = {
+#ifdef MAFC_TEST_FILE
+	.compacts = true,	/* the test does */
+#endif
 	.release_min = (size_t)64 << 20,
 	.release = anon_release,
 	.purge = anon_purge,
@@ -62,6 +65,7 @@ static const struct os anon = {
 };
 
 #ifdef MAFC_TEST_FILE
+extern int mafc_test_file;
 int mafc_test_file = -1;
 
 static bool anon_test_file(void)

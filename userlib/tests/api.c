@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: Apache-2.0
+/* api.c - every function of the interface, in its corners; run preloaded */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <malloc.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "ktap.h"
+
+/* Keeps the compiler from knowing what the allocator does. */
+static void *volatile sink;
+static volatile size_t too_big = (size_t)PTRDIFF_MAX + 1;
+
+static bool is_ours(void)
+{
+	Dl_info info;
+
+	CHECK(dladdr(dlsym(RTLD_DEFAULT, "malloc"), &info));
+	CHECK(strstr(info.dli_fname, "libmafc"));
+	return true;
+}
+
+static bool all_sizes(void)
+{
+	size_t n, i;
+	char *p;
+
+	for (n = 0; n < 300000; n += n < 20000 ? 1 : 997) {
+		p = malloc(n);
+		CHECK(p && (uintptr_t)p % 16 == 0);
+		CHECK(malloc_usable_size(p) >= n);
+		memset(p, 0x5a, n);
+		for (i = 0; i < n; i += 511)
+			CHECK(p[i] == 0x5a);
+		free(p);
+	}
+	return true;
+}
+
+static bool huge_sizes(void)
+{
+	size_t n = 1UL << 20;
+	char *p;
+
+	for (; n <= 1UL << 32; n *= 2) {
+		p = malloc(n);
+		CHECK(p);
+		p[0] = p[n / 2] = p[n - 1] = 1;
+		CHECK(malloc_usable_size(p) >= n);
+		free(p);
+	}
+	return true;
+}
+
+static bool zero_size(void)
+{
+	void *p = malloc(0), *q = malloc(0);
+
+	CHECK(p && q && p != q);
+	free(p);
+	free(q);
+	free(NULL);
+	CHECK(malloc_usable_size(NULL) == 0);
+	return true;
+}
+
+static bool too_large(void)
+{
+	errno = 0;
+	sink = malloc(too_big);
+	CHECK(!sink && errno == ENOMEM);
+	errno = 0;
+	sink = calloc(too_big / 2, 4);
+	CHECK(!sink && errno == ENOMEM);
+	errno = 0;
+	sink = calloc(too_big, 1);
+	CHECK(!sink && errno == ENOMEM);
+	errno = 0;
+	sink = reallocarray(NULL, too_big / 2, 4);
+	CHECK(!sink && errno == ENOMEM);
+	errno = 0;
+	sink = aligned_alloc(64, too_big);
+	CHECK(!sink && errno == ENOMEM);
+	errno = 0;
+	sink = valloc(too_big * 2 - 5);
+	CHECK(!sink && errno == ENOMEM);
+	errno = 0;
+	sink = pvalloc(too_big * 2 - 5);
+	CHECK(!sink && errno == ENOMEM);
+	return true;
+}
+
+static bool realloc_fails_keeps(void)
+{
+	char *p = malloc(100), *q;
+
+	strcpy(p, "kept");
+	errno = 0;
+	q = realloc(p, too_big);
+	sink = q;
+	CHECK(!sink && errno == ENOMEM);
+	CHECK(!strcmp(p, "kept"));
+	free(p);
+	p = malloc(1 << 20);
+	strcpy(p, "kept");
+	q = realloc(p, too_big);
+	sink = q;
+	CHECK(!sink && !strcmp(p, "kept"));
+	free(p);
+	return true;
+}
+
+static bool calloc_zeros(void)
+{
+	size_t n, i;
+	int round;
+	char *p;
+
+	for (round = 0; round < 3; round++)
+		for (n = 1; n < 8 << 20; n = n * 3 / 2 + 1) {
+			p = calloc(1, n);
+			CHECK(p);
+			for (i = 0; i < n; i++)
+				CHECK(!p[i]);
+			memset(p, 0xff, n);
+			free(p);
+		}
+	return true;
+}
+
+static bool realloc_contents(void)
+{
+	static const size_t sizes[] = {
+		1, 17, 100, 4000, 4097, 16384, 16385, 30000, 262144, 262145,
+		1000000, 5000000, 900000, 20000, 16000, 600, 20, 3,
+	};
+	size_t i, j, have = 0;
+	unsigned char *p = NULL;
+
+	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		p = realloc(p, sizes[i]);
+		CHECK(p);
+		for (j = 0; j < have && j < sizes[i]; j++)
+			CHECK(p[j] == (unsigned char)(j * 7));
+		for (; j < sizes[i]; j++)
+			p[j] = j * 7;
+		have = sizes[i];
+	}
+	sink = realloc(p, 0);
+	CHECK(!sink);
+	sink = realloc(NULL, 0);
+	CHECK(sink);
+	free(sink);
+	return true;
+}
+
+static bool realloc_grows_long(void)
+{
+	size_t n = 1000, i, *p = NULL, have = 0;
+
+	for (; n < 32 << 20; n = n * 5 / 4, have = n * 4 / 5 / sizeof(*p)) {
+		p = realloc(p, n);
+		CHECK(p);
+		for (i = 0; i < n / sizeof(*p); i += 499)
+			CHECK(i >= have || !have || p[i] == i || i >= n / 10);
+		for (i = 0; i < n / sizeof(*p); i++)
+			p[i] = i;
+	}
+	for (i = 0; i < have; i++)
+		CHECK(p[i] == i);
+	free(p);
+	return true;
+}
+
+static bool alignments(void)
+{
+	size_t align, n;
+	void *p;
+
+	for (align = 1; align <= 4 << 20; align *= 2)
+		for (n = 1; n < 3 << 20; n = n * 4 + 3) {
+			p = memalign(align, n);
+			CHECK(p && (uintptr_t)p % align == 0);
+			CHECK(malloc_usable_size(p) >= n);
+			memset(p, 1, n);
+			free(p);
+			p = aligned_alloc(align, n);
+			CHECK(p && (uintptr_t)p % align == 0);
+			p = realloc(p, n + 1);
+			CHECK(p);
+			free(p);
+			if (align < sizeof(void *))
+				continue;
+			CHECK(!posix_memalign(&p, align, n));
+			CHECK((uintptr_t)p % align == 0);
+			free(p);
+		}
+	return true;
+}
+
+static bool odd_alignments(void)
+{
+	static volatile size_t odd = 48, none = 0, vast = SIZE_MAX;
+	void *p = &p;
+
+	CHECK(posix_memalign(&p, odd, 10) == EINVAL && p == &p);
+	CHECK(posix_memalign(&p, none, 10) == EINVAL && p == &p);
+	CHECK(posix_memalign(&p, 4, 10) == EINVAL && p == &p);
+	errno = 7;
+	CHECK(posix_memalign(&p, 64, too_big) == ENOMEM && p == &p);
+	CHECK(errno == 7);
+	errno = 0;
+	sink = aligned_alloc(odd, 10);
+	CHECK(!sink && errno == EINVAL);
+	errno = 0;
+	sink = aligned_alloc(none, 10);
+	CHECK(!sink && errno == EINVAL);
+	errno = 0;
+	sink = memalign(vast, 10);
+	CHECK(!sink && errno == EINVAL);
+	sink = memalign(odd, 10);
+	CHECK(sink && (uintptr_t)sink % 64 == 0);
+	free(sink);
+	sink = memalign(none, 10);
+	CHECK(sink);
+	free(sink);
+	return true;
+}
+
+static bool page_aligned(void)
+{
+	size_t page = getpagesize();
+
+	sink = valloc(1);
+	CHECK(sink && (uintptr_t)sink % page == 0);
+	free(sink);
+	sink = pvalloc(page + 1);
+	CHECK(sink && (uintptr_t)sink % page == 0);
+	CHECK(malloc_usable_size(sink) >= 2 * page);
+	free(sink);
+	return true;
+}
+
+static bool free_keeps_errno(void)
+{
+	static const size_t sizes[] = { 10, 5000, 50000, 500000, 200 << 20 };
+	size_t i;
+
+	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		char *p = malloc(sizes[i]);
+
+		p[0] = 1;
+		errno = 4711;
+		free(p);
+		CHECK(errno == 4711);
+	}
+	return true;
+}
+
+static bool informs(void)
+{
+	size_t before = mallinfo2().uordblks + mallinfo2().hblkhd;
+	char *text = NULL, *p = malloc(10 << 20);
+	size_t len;
+	FILE *f;
+
+	CHECK(p);
+	CHECK(mallinfo2().uordblks + mallinfo2().hblkhd >= before + (10 << 20));
+	free(p);
+	f = open_memstream(&text, &len);
+	CHECK(f && malloc_info(0, f) == 0);
+	fclose(f);
+	CHECK(strstr(text, "<malloc version=") && strstr(text, "</malloc>"));
+	free(text);
+	CHECK(malloc_info(1, stdout) == EINVAL);
+	CHECK(mallopt(M_MMAP_THRESHOLD, 1 << 20) == 1);
+	malloc_trim(0);
+	return true;
+}
+
+static bool fragmentation_known(void)
+{
+	int (*get)(void) = dlsym(RTLD_DEFAULT, "mafc_get_fragmentation");
+	int percent;
+
+	CHECK(get);
+	percent = get();
+	CHECK(percent >= 0 && percent <= 100);
+	return true;
+}
+
+static bool aliases_exist(void)
+{
+	static const char *const names[] = {
+		"__libc_malloc", "__libc_calloc", "__libc_realloc",
+		"__libc_free", "__libc_memalign", "__libc_valloc",
+		"__libc_pvalloc", "__posix_memalign", "cfree", "free_sized",
+		"free_aligned_sized", "_Znwm", "_Znam", "_ZdlPv", "_ZdaPvm",
+		"_ZnwmSt11align_val_tRKSt9nothrow_t",
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		Dl_info info;
+
+		CHECK(dladdr(dlsym(RTLD_DEFAULT, names[i]), &info));
+		CHECK(strstr(info.dli_fname, "libmafc"));
+	}
+	return true;
+}
+
+static bool in_child(void (*run)(void))
+{
+	int status;
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		run();
+		_exit(0);
+	}
+	waitpid(pid, &status, 0);
+	return WIFEXITED(status) && !WEXITSTATUS(status);
+}
+
+/* The heap was made before; a limit now makes growing fail, not crash. */
+static void eat_all(void)
+{
+	struct rlimit limit = { 64 << 20, 64 << 20 };
+	void **last = NULL, **p;
+	size_t size = 1 << 20, n = 0;
+
+	setrlimit(RLIMIT_DATA, &limit);
+	for (; size >= 16; size /= 2)
+		while ((p = malloc(size)) && n++ < 10000000) {
+			*p = last;
+			last = p;
+		}
+	if (n < 32 || errno != ENOMEM)
+		_exit(1);
+	for (; last; last = p) {
+		p = *last;
+		free(last);
+	}
+	p = malloc(1 << 20);
+	_exit(!p);
+}
+
+static bool out_of_memory(void)
+{
+	CHECK(in_child(eat_all));
+	return true;
+}
+
+static const struct ktap_test tests[] = {
+	{ "the library is in use", is_ours },
+	{ "all sizes", all_sizes },
+	{ "1 MiB to 4 GiB", huge_sizes },
+	{ "size 0", zero_size },
+	{ "sizes that cannot be", too_large },
+	{ "a failed realloc keeps the block", realloc_fails_keeps },
+	{ "calloc is zero", calloc_zeros },
+	{ "realloc keeps contents", realloc_contents },
+	{ "realloc grows step by step", realloc_grows_long },
+	{ "alignments", alignments },
+	{ "alignments that cannot be", odd_alignments },
+	{ "valloc, pvalloc", page_aligned },
+	{ "free keeps errno", free_keeps_errno },
+	{ "mallinfo, malloc_info, mallopt, malloc_trim", informs },
+	{ "mafc_get_fragmentation", fragmentation_known },
+	{ "all names are ours", aliases_exist },
+	{ "out of memory", out_of_memory },
+};
+KTAP_MAIN(tests)
