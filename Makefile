@@ -60,9 +60,11 @@ load:				## insmod build/mafc.ko, device mode MODE (default 0666)
 unload:				## rmmod mafc
 	rmmod mafc
 
-install: lib			## library, tools and headers below DESTDIR/PREFIX
-	@$(sub) userlib install DESTDIR=$(DESTDIR) PREFIX=$(PREFIX)
-	install -D -m 644 uapi/mafc.h $(DESTDIR)$(PREFIX)/include/linux/mafc.h
+install: lib			## library and headers below DESTDIR/PREFIX
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/lib $(build)/libmafc.so
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib $(build)/libmafc.a
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/include userlib/include/mafc.h
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/include/linux uapi/mafc.h
 
 modules_install: module		## mafc.ko below DESTDIR/lib/modules
 	$(MAKE) -C $(KDIR) M=$(build)/ko INSTALL_MOD_PATH=$(DESTDIR) modules_install
@@ -75,7 +77,7 @@ run:				## redis-server under five allocators, in a guest; ends with a table
 check:				## all tests; the last line is their sum
 	@selftests/check host kunit kernel programs
 
-check-host check-kunit check-kernel check-programs: check-%: ## one group of them
+check-host check-kunit check-kernel check-programs: check-%: ## one group of them: check-host, -kunit, -kernel, -programs
 	@selftests/check $*
 
 clean:				## remove build/
