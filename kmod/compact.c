@@ -284,6 +284,8 @@ static void scan_span(struct worker *w, unsigned int i, u32 index)
 			w->root[w->roots++] = index;
 		return;
 	}
+	if (d->npages == 1 && live)
+		goto mesh;	/* no page of it is empty */
 	for (j = 0; j < d->npages; j++) {
 		if (!w->entry[i + j] || w->entry[i + j] & MAFC_E_MESHED)
 			continue;
@@ -293,6 +295,7 @@ static void scan_span(struct worker *w, unsigned int i, u32 index)
 			mafc_drop_add(w->heap, &w->drop,
 				      mafc_slot(MAFC_SMALL, index + j), index, d);
 	}
+mesh:
 	if (w->candidates == CANDIDATES_MAX || index < w->heap->mesh_from ||
 	    !can_mesh(w, d, i, index, live))
 		return;

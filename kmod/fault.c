@@ -315,10 +315,18 @@ static bool vma_is_heap(const struct vm_area_struct *vma,
 	       vma->vm_private_data == heap;
 }
 
+/*
+ * The dirty bit goes as well: mprotect() takes it for a sign that the page may
+ * be made writable again without asking.
+ */
 static int pte_wrprotect_one(pte_t *pte, unsigned long addr, void *mm)
 {
-	if (pte_present(ptep_get(pte)))
-		ptep_set_wrprotect(mm, addr, pte);
+	pte_t old;
+
+	if (!pte_present(ptep_get(pte)))
+		return 0;
+	old = ptep_get_and_clear(mm, addr, pte);
+	set_pte_at(mm, addr, pte, pte_mkclean(pte_wrprotect(old)));
 	return 0;
 }
 
@@ -364,7 +372,7 @@ static int copy_pinned(struct mafc_heap *parent, struct mafc_heap *child)
 	xa_for_each(&parent->leaves, index, leaf) {
 		leaf = mafc_leaf_get(parent, index << MAFC_LEAF_SHIFT);
 		for (i = 0; leaf && i < MAFC_LEAF_SLOTS && !err; i++) {
-			e = READ_ONCE(leaf->entry[i]);
+			e = READ_ONCE(leaf->entry[i]) & ~MAFC_E_FLAGS;
 			if (e && folio_maybe_dma_pinned(page_folio(mafc_entry_page(e))))
 				err = mafc_cow_break(child, (index << MAFC_LEAF_SHIFT) + i);
 		}

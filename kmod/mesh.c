@@ -67,11 +67,15 @@ bool mafc_span_valid(const struct mafc_heap *heap, u32 index,
 	       (u64)index + d->npages <= heap->pages[MAFC_SMALL];
 }
 
+/* Sets bits @first to @last, which may be in different words. */
 static void mask_range(u64 mask[BITMAP_WORDS], unsigned int first,
 		       unsigned int last)
 {
-	for (; first <= last; first++)
-		mask[first / 64] |= 1ULL << (first % 64);
+	unsigned int w;
+
+	for (w = first / 64; w <= last / 64; w++)
+		mask[w] |= GENMASK_ULL(w == last / 64 ? last % 64 : 63,
+				       w == first / 64 ? first % 64 : 0);
 }
 
 /**
@@ -276,6 +280,21 @@ unsigned int mafc_ring_exclusive(struct mafc_heap *heap, u32 slot)
 }
 
 /*
+ * All frames of both spans must be different ones.  Always so, unless the
+ * process made up spans that overlap what had been meshed before.
+ */
+static bool frames_distinct(const struct mesh *m, unsigned int j)
+{
+	unsigned int k;
+
+	for (k = 0; k < j; k++)
+		if (m->to[j] == m->to[k] || m->to[j] == m->from[k] ||
+		    m->from[j] == m->to[k] || m->from[j] == m->from[k])
+			return false;
+	return m->to[j] != m->from[j];
+}
+
+/*
  * Everything that can be refused is refused here, before anything is touched.
  * All slots of the frame that comes of it must fit into one motion, or it
  * could never be moved or dissolved.
@@ -299,7 +318,7 @@ static int mesh_check(struct mesh *m)
 			return -ENOMEM;
 		m->to[j] = mafc_entry_page(mafc_entry_held(m->heap, dst));
 		m->from[j] = mafc_entry_page(mafc_entry_held(m->heap, slot + j));
-		if (m->to[j] == m->from[j])
+		if (!frames_distinct(m, j))
 			return -EINVAL;
 	}
 	for (s = mafc_ring_next(m->heap, slot); s != slot;

@@ -42,7 +42,8 @@
  *
  * Context: heap->motion is held.
  * Return: 0; -ENOENT if the slot is empty; -EBUSY if its leaf is shared with a
- * forked process; -E2BIG if too many are in motion.
+ * forked process, or it is in motion already (a heap's descriptors may name a
+ * page twice); -E2BIG if too many are in motion.
  */
 int mafc_motion_add(struct mafc_heap *heap, u32 slot)
 {
@@ -55,7 +56,7 @@ int mafc_motion_add(struct mafc_heap *heap, u32 slot)
 	if (!e)
 		return -ENOENT;
 	leaf = mafc_leaf_exclusive(heap, slot);
-	if (!leaf)
+	if (!leaf || e & MAFC_E_MOVING)
 		return -EBUSY;
 	if (mo->n == MAFC_MOTION_MAX)
 		return -E2BIG;
@@ -356,12 +357,12 @@ int mafc_cow_break(struct mafc_heap *heap, u32 slot)
 	return err;
 }
 
-/* Puts up to MAFC_MOTION_MAX present slots of [@slot, @end) in motion. */
-static int gather(struct mafc_heap *heap, u32 *slot, u32 end)
+/* Puts up to @max present slots of [@slot, @end) in motion. */
+static int gather(struct mafc_heap *heap, u32 *slot, u32 end, unsigned int max)
 {
 	int err;
 
-	while (*slot < end && heap->mo.n < MAFC_MOTION_MAX) {
+	while (*slot < end && heap->mo.n < max) {
 		if (!xa_load(&heap->leaves, *slot >> MAFC_LEAF_SHIFT)) {
 			*slot = min_t(u64, end, ALIGN((u64)*slot + 1, MAFC_LEAF_SLOTS));
 			continue;
@@ -386,7 +387,7 @@ static int release_some(struct mafc_heap *heap, u32 *slot, u32 end, u64 *pages)
 	unsigned int i, n;
 	int err;
 
-	err = gather(heap, slot, end);
+	err = gather(heap, slot, end, MAFC_MOTION_MAX);
 	n = mo->n;
 	if (err || !n) {
 		mafc_motion_end(heap);
@@ -433,27 +434,18 @@ int mafc_release_range(struct mafc_heap *heap, u32 slot, u32 n, u64 *pages)
 	return err;
 }
 
-/* Lets an empty slot point at a frame that another slot just gave up. */
-static void remap_one(struct mafc_heap *heap, struct mafc_leaf *leaf, u32 to,
-		      unsigned long e)
-{
-	struct page *page = mafc_entry_page(e);
-
-	if (cmpxchg(&leaf->entry[mafc_leaf_index(to)], 0, e))
-		mafc_frame_put(heap->pool, page, 1); /* touched meanwhile */
-	else
-		mafc_frame(page)->slot = to;
-}
-
 /*
- * Moves what is present of at most MAFC_MOTION_MAX slots, all of one leaf on
- * the receiving side.
+ * Moves what is present of at most half of MAFC_MOTION_MAX slots, all of one
+ * leaf on the receiving side.  A fault nearby may have filled receiving slots
+ * ahead of time: these are taken away.  Empty ones are kept empty by an entry
+ * that says MOVING and nothing else.
  */
 static int remap_some(struct mafc_heap *heap, u32 *slot, u32 end, u32 delta)
 {
+	struct page *ahead[MAFC_MOTION_MAX / 2];
 	struct mafc_motion *mo = &heap->mo;
 	struct mafc_leaf *leaf;
-	unsigned int i, n;
+	unsigned int i, n, k;
 	u32 to = *slot + delta;
 	int err;
 
@@ -464,20 +456,33 @@ static int remap_some(struct mafc_heap *heap, u32 *slot, u32 end, u32 delta)
 	mafc_leaf_put(leaf);
 	err = mafc_leaf_own(heap, to);
 	if (!err)
-		err = gather(heap, slot, end);
+		err = gather(heap, slot, end, MAFC_MOTION_MAX / 2);
 	n = mo->n;
-	if (err || !n) {
-		mafc_motion_end(heap);
-		return err;
-	}
+	if (err || !n)
+		goto out;
 	leaf = mafc_leaf_exclusive(heap, to);
-	mafc_motion_zap(heap);
 	for (i = 0; i < n; i++) {
+		to = mo->s[i].slot + delta;
+		if (cmpxchg(&leaf->entry[mafc_leaf_index(to)], 0, MAFC_E_MOVING))
+			mafc_motion_add(heap, to);
+	}
+	mafc_motion_zap(heap);
+	for (i = n, k = 0; i < mo->n; i++)
+		ahead[k++] = mafc_entry_page(mo->s[i].entry);
+	for (i = 0; i < n; i++) {
+		to = mo->s[i].slot + delta;
+		mafc_frame(mafc_entry_page(mo->s[i].entry))->slot = to;
 		mafc_motion_set(heap, i, 0);
-		remap_one(heap, leaf, mo->s[i].slot + delta, mo->s[i].entry);
+		smp_store_release(&leaf->entry[mafc_leaf_index(to)],
+				  mo->s[i].entry);
 	}
 	mafc_motion_end(heap);
+	while (k)
+		mafc_frame_put(heap->pool, ahead[--k], 1);
 	return 0;
+out:
+	mafc_motion_end(heap);
+	return err;
 }
 
 /**
