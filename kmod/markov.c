@@ -13,17 +13,19 @@
 #define PLACES		MAFC_PFM_PLACES
 #define BAND_HIGH	(BANDS - 1)
 
+/* The chain's rows are in Q15, so that 1 fits into 16 bits. */
+#define ROW_ONE		(1u << 15)
 /* A row is halved when it has so many counts. */
 #define ROW_MAX		512
 /* What a band's own row weighs in that of a place, in counts. */
-#define ROW_PRIOR	8
+#define ROW_PRIOR	4
 /* What "it stays as it is" weighs in a band's row. */
 #define STAY_PRIOR	4
-/* Share of "it stays as it is" that goes to each neighbour, Q16: 1/64. */
-#define STAY_LEAK	(ONE / 64)
+/* Share of "it stays as it is" that goes to each neighbour. */
+#define STAY_LEAK	(ROW_ONE / 16)
 /* What the chain weighs against the record of outcomes. */
-#define CHAIN_PRIOR	32
-/* Fragmentation moves if it is so far off its mean, in 1/1600 %. */
+#define CHAIN_PRIOR	8
+/* Fragmentation is rising if it is so far over its mean, in 1/1600 %. */
 #define TREND_MIN	(25 * 16)
 /* Sizes are mixed, and the program mostly frees, over this, Q16. */
 #define ENTROPY_MIXED	(ONE * 7 / 10)
@@ -43,20 +45,26 @@ static unsigned int place_at(unsigned int band, unsigned int context)
 	return band * CONTEXTS + context;
 }
 
-/* Where the heap is heading; moves the means. */
+/*
+ * What the heap is doing: four bits, for fragmentation on the rise, a program
+ * that mostly frees, sizes that are mixed, a heap well below its largest size.
+ * Moves the means.
+ */
 static unsigned int context_of(struct mafc_pfm *p,
 			       const struct mafc_pfm_sample *s)
 {
 	u32 frag = s->frag * 16;
-	unsigned int context = 1;
+	unsigned int context = frag > p->frag_avg + TREND_MIN;
 
-	if (frag > p->frag_avg + TREND_MIN)
-		context = 2;
-	else if (frag + TREND_MIN < p->frag_avg)
-		context = 0;
+	if (s->free_rate_q16 > FREE_MOSTLY)
+		context |= 2;
+	if (s->entropy_q16 > ENTROPY_MIXED)
+		context |= 4;
+	p->largest -= p->largest / 1024;
+	p->largest = max_t(u64, p->largest, s->heap_pages);
+	if (s->heap_pages < p->largest - p->largest / 8)
+		context |= 8;
 	p->frag_avg += (s32)(frag - p->frag_avg) / 4;
-	context += s->free_rate_q16 > FREE_MOSTLY ? 3 : 0;
-	context += s->entropy_q16 > ENTROPY_MIXED ? 6 : 0;
 	return context;
 }
 
@@ -118,13 +126,13 @@ static void band_row(const struct mafc_pfm *p, unsigned int band,
 		}
 	}
 	for (b = 0; b < BANDS; b++) {
-		row[b] = counts[b] * ONE;
+		row[b] = counts[b] * ROW_ONE;
 		if (b + 1 == band || b == band + 1) {
 			row[b] += STAY_PRIOR * STAY_LEAK;
 			leak += STAY_LEAK;
 		}
 	}
-	row[band] += STAY_PRIOR * (ONE - leak);
+	row[band] += STAY_PRIOR * (ROW_ONE - leak);
 	for (b = 0; b < BANDS; b++)
 		row[b] /= sum;
 }
@@ -145,7 +153,7 @@ static void make_rows(struct mafc_pfm *p)
 			for (i = 0; i < BANDS; i++)
 				sum += p->moves[at][i];
 			for (i = 0; i < BANDS; i++)
-				p->rows[at][i] = (p->moves[at][i] * ONE +
+				p->rows[at][i] = (p->moves[at][i] * ROW_ONE +
 						  prior[i] * ROW_PRIOR) / sum;
 		}
 	}
@@ -157,7 +165,7 @@ static void make_rows(struct mafc_pfm *p)
 		for (i = 0; i < CONTEXTS; i++) {
 			u32 seen = p->turns[c][i] + (i == c ? STAY_PRIOR : 0);
 
-			p->turn_rows[c][i] = seen * ONE / sum;
+			p->turn_rows[c][i] = seen * ROW_ONE / sum;
 		}
 	}
 }
@@ -177,7 +185,7 @@ static u64 advance(struct mafc_pfm *p)
 		high += mass * p->rows[at][BAND_HIGH];
 		for (b = 0; b < BAND_HIGH; b++)
 			p->moved[place_at(b, at % CONTEXTS)] +=
-				mass * p->rows[at][b] / ONE;
+				mass * p->rows[at][b] / ROW_ONE;
 	}
 	memset(p->mass, 0, sizeof(p->mass));
 	for (at = 0; at < PLACES; at++) {
@@ -185,9 +193,9 @@ static u64 advance(struct mafc_pfm *p)
 
 		for (c = 0; mass && c < CONTEXTS; c++)
 			p->mass[at - at % CONTEXTS + c] +=
-				mass * p->turn_rows[at % CONTEXTS][c] / ONE;
+				mass * p->turn_rows[at % CONTEXTS][c] / ROW_ONE;
 	}
-	return high / ONE;
+	return high / ROW_ONE;
 }
 
 static void clamp_thresholds(u32 *medium, u32 *high)

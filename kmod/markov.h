@@ -6,9 +6,9 @@
  *
  * A Markov chain over the fragmentation of one heap, learned while it runs.
  * The states Low, Medium and High are cut into bands, and the rows of the
- * chain depend on a context: where fragmentation has been heading, whether the
- * program mostly frees, and how mixed its sizes are.  Contexts form a small
- * chain of their own.  Rows are counted, older counts fade by halves, and a
+ * chain depend on a context: whether fragmentation is on the rise, whether the
+ * program mostly frees, whether its sizes are mixed, and whether the heap was
+ * larger once.  Contexts form a small chain of their own.  Rows are counted, older counts fade by halves, and a
  * row with few counts leans on those of its band and, at first, on "it stays
  * as it is".
  *
@@ -32,7 +32,7 @@
 #define MAFC_PFM_STEPS_MAX	1000		/* longest time that is told */
 
 #define MAFC_PFM_BANDS		6
-#define MAFC_PFM_CONTEXTS	12
+#define MAFC_PFM_CONTEXTS	16
 #define MAFC_PFM_PLACES		(MAFC_PFM_BANDS * MAFC_PFM_CONTEXTS)
 
 /**
@@ -87,11 +87,12 @@ struct mafc_pfm_forecast {
  * @pending: number of valid entries of @recent
  * @recent: the last places, oldest first, whose outcome is still open
  * @frag_avg: mean of the fragmentation, fading, in 1/1600 of a per cent
+ * @largest: largest size of the heap, slowly fading, pages
  * @moves: by place and next band: how often it was seen
  * @turns: by context and next context: how often it was seen
  * @trials: by place: outcomes known
  * @hits: by place: High within MAFC_PFM_HORIZON steps
- * @rows: scratch: the chain's rows, Q16
+ * @rows: scratch: the chain's rows, Q15
  * @turn_rows: scratch: those of the contexts
  * @mass: scratch: where the heap may be, Q32
  * @moved: scratch: likewise, half way through a step
@@ -104,12 +105,13 @@ struct mafc_pfm {
 	u8 pending;
 	u8 recent[MAFC_PFM_HORIZON];
 	u32 frag_avg;
+	u64 largest;
 	u16 moves[MAFC_PFM_PLACES][MAFC_PFM_BANDS];
 	u16 turns[MAFC_PFM_CONTEXTS][MAFC_PFM_CONTEXTS];
 	u16 trials[MAFC_PFM_PLACES];
 	u16 hits[MAFC_PFM_PLACES];
-	u32 rows[MAFC_PFM_PLACES][MAFC_PFM_BANDS];
-	u32 turn_rows[MAFC_PFM_CONTEXTS][MAFC_PFM_CONTEXTS];
+	u16 rows[MAFC_PFM_PLACES][MAFC_PFM_BANDS];
+	u16 turn_rows[MAFC_PFM_CONTEXTS][MAFC_PFM_CONTEXTS];
 	u64 mass[MAFC_PFM_PLACES];
 	u64 moved[MAFC_PFM_PLACES];
 };
