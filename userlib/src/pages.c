@@ -102,21 +102,18 @@ static unsigned take_below_top(unsigned n, unsigned want, uint32_t *runs)
 
 static unsigned take_at_top(unsigned n, unsigned want, uint32_t *runs)
 {
-	unsigned bit, got;
+	uint32_t at = top % WORD + n > WORD ? round_up(top, WORD) : top;
+	unsigned got;
 
-	if (top % WORD + n > WORD)
-		top = round_up(top, WORD);
-	if (!region_small_upto(top + n))
-		return 0;
-	bit = top % WORD;
-	want = MIN(want, (WORD - bit) / n);
-	if (!region_small_upto(top + n * want))
-		want = 1;
-	for (got = 0; got < want; got++) {
-		runs[got] = top;
-		mark_used(top / WORD, run_mask(n, top % WORD));
-		top += n;
+	want = MIN(want, (WORD - at % WORD) / n);
+	if (!region_small_upto(at + n * want))
+		want = region_small_upto(at + n) ? 1 : 0;
+	for (got = 0; got < want; got++, at += n) {
+		runs[got] = at;
+		mark_used(at / WORD, run_mask(n, at % WORD));
 	}
+	if (got)
+		store(&top, at);
 	return got;
 }
 
