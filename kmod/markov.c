@@ -14,7 +14,7 @@
 #define BAND_HIGH	(BANDS - 1)
 
 /* The chain's rows are in Q15, so that 1 fits into 16 bits. */
-#define ROW_ONE		(1u << 15)
+#define ROW_ONE		32768u
 /* A row is halved when it has so many counts. */
 #define ROW_MAX		512
 /* What a band's own row weighs in that of a place, in counts. */

@@ -8,17 +8,17 @@
  * The states Low, Medium and High are cut into bands, and the rows of the
  * chain depend on a context: whether fragmentation is on the rise, whether the
  * program mostly frees, whether its sizes are mixed, and whether the heap was
- * larger once.  Contexts form a small chain of their own.  Rows are counted, older counts fade by halves, and a
- * row with few counts leans on those of its band and, at first, on "it stays
- * as it is".
+ * larger once.  Contexts form a small chain of their own.  Rows are counted,
+ * older counts fade by halves, and a row with few counts leans on those of its
+ * band and, at first, on "it stays as it is".
  *
  * The forecast follows the chain from where the heap is now, with High as an
  * absorbing state (first passage: W. Feller, "An Introduction to Probability
  * Theory and Its Applications", vol. 1, chapter XV), and is then corrected by
  * how often High did follow from this place.
  *
- * Fixed point throughout.  An update costs O(1), a forecast a few thousand
- * multiplications.  Nothing sleeps, allocates or locks: the caller serialises
+ * Fixed point throughout.  An update costs O(1), a forecast about
+ * 30,000 multiplications at most.  Nothing sleeps, allocates or locks: the caller serialises
  * all calls on one instance.
  */
 #ifndef MAFC_MARKOV_H
@@ -26,7 +26,7 @@
 
 #include "pure.h"
 
-#define MAFC_PFM_ONE		(1u << 16)	/* 1 in Q16 */
+#define MAFC_PFM_ONE		65536u		/* 1 in Q16 */
 #define MAFC_PFM_FRAG_MAX	10000u		/* 100 % */
 #define MAFC_PFM_HORIZON	10		/* steps that are looked ahead */
 #define MAFC_PFM_STEPS_MAX	1000		/* longest time that is told */
