@@ -16,7 +16,7 @@ sub	= $(MAKE) --no-print-directory BUILD=$(build) -C
 .PHONY: all module lib tests load unload install modules_install help \
 	run check check-host check-kunit check-kernel check-programs clean
 
-all: module lib tests		## (default) all that follows up to "tests"
+all: module lib tests		## (default) module, lib and tests
 
 # The kernel builds beside the sources, so each kernel gets a copy of them. What
 # left the tree must leave the copy. Two builds of one copy must not meet.
@@ -67,7 +67,8 @@ install: lib			## library and headers below DESTDIR/PREFIX
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/include/linux uapi/mafc.h
 
 modules_install: module		## mafc.ko below DESTDIR/lib/modules
-	$(MAKE) -C $(KDIR) M=$(build)/ko INSTALL_MOD_PATH=$(DESTDIR) modules_install
+	$(MAKE) -C $(KDIR) M=$(build)/ko INSTALL_MOD_PATH=$(DESTDIR) \
+		$(if $(wildcard $(KDIR)/certs/signing_key.pem),,CONFIG_MODULE_SIG_ALL=) modules_install
 
 run:				## redis-server under five allocators, in a guest; ends with a table
 	@$(deps) build vm
