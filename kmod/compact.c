@@ -28,6 +28,16 @@
 /* Spans that one scan remembers as candidates for meshing. */
 #define CANDIDATES_MAX	65536
 
+/*
+ * A round can take long: after so many meshes what they freed is given back,
+ * except for one part in so many, which evacuation needs as room.
+ */
+#define TRIM_MESHES	256
+#define TRIM_PART	16
+
+/* The reserve at the end of a visit: one part in so many. */
+#define RESERVE_PART	128
+
 /* Visits without gain double the interval, so many times. */
 #define BACKOFF_MAX	6
 
@@ -82,10 +92,13 @@ struct candidate {
  * @pace: for so long
  * @act: change something, or only count
  * @now: drop also what was given up since the last scan
+ * @idle: the process took no fault since the last visit
  * @live: bytes found live
  * @mapped: slots found with a frame
  * @matcher: chooses pairs; allocated when first needed
  * @klass: candidates by geometry
+ * @asked: blocks asked for since the last visit, by size; nothing for a pass
+ *	that somebody asked for
  * @candidate: found by the scan, CANDIDATES_MAX at most
  * @candidates: how many
  * @order: their spans, sorted by geometry
@@ -100,10 +113,15 @@ struct worker {
 	struct pace *pace;
 	bool act;
 	bool now;
+	bool idle;
 	u64 live;
 	u64 mapped;
 	struct mafc_matcher *matcher;
 	struct klass klass[KLASSES];
+	struct {
+		u64 block_size;
+		u64 allocs;
+	} asked[MAFC_CLASSES_MAX];
 	struct candidate *candidate;
 	unsigned int candidates;
 	u32 *order;
@@ -472,6 +490,7 @@ static unsigned int collect(struct worker *w, const u32 *span, unsigned int n,
 static bool mesh_round(struct worker *w)
 {
 	struct mafc_heap *heap = w->heap;
+	unsigned int n = 0;
 	u32 dst, src;
 	int err;
 
@@ -480,6 +499,8 @@ static bool mesh_round(struct worker *w)
 		err = heap->dead ? -ENODEV : mafc_mesh(heap, dst, src);
 		mutex_unlock(&heap->motion);
 		mafc_matcher_done(w->matcher, !err);
+		if (++n % TRIM_MESHES == 0)
+			mafc_pool_trim(heap->pool, TRIM_PART);
 		if (err == -ENODEV || !go_on(w->pace))
 			return false;
 	}
@@ -529,6 +550,21 @@ static void sort_candidates(struct worker *w, u32 start[KLASSES])
 		start[i] -= w->klass[i].spans;
 }
 
+/*
+ * Whether the program is filling the holes of a geometry by itself: then
+ * meshing is work for nothing, and costs it page faults.
+ */
+static bool klass_busy(const struct worker *w, const struct klass *c)
+{
+	unsigned int i;
+
+	for (i = 0; i < MAFC_CLASSES_MAX; i++)
+		if (w->asked[i].block_size == c->block_size)
+			return w->asked[i].allocs * c->npages >
+			       klass_gain(c) * c->nblocks / 2;
+	return false;
+}
+
 static bool mesh_all(struct worker *w)
 {
 	u32 start[KLASSES];
@@ -540,7 +576,7 @@ static bool mesh_all(struct worker *w)
 	for (i = 0; i < KLASSES; i++) {
 		const struct klass *c = &w->klass[i];
 
-		if (c->spans > 1 && klass_gain(c) &&
+		if (c->spans > 1 && klass_gain(c) && !klass_busy(w, c) &&
 		    !mesh_klass(w, w->order + start[i], c))
 			return false;
 	}
@@ -613,14 +649,34 @@ static u64 gain_count(struct mafc_heap *heap)
 	       atomic64_read(&heap->count[MAFC_N_DROPPED]);
 }
 
+/*
+ * To flush the TLBs is the better half of a mesh.  Where much is going to be
+ * meshed and the program sleeps, all is unmapped at once; it faults it in again,
+ * MAFC_BATCH_MAX pages at a time.
+ */
+static bool worth_unmapping(const struct worker *w)
+{
+	u64 gain = 0;
+	unsigned int i;
+
+	for (i = 0; i < KLASSES; i++)
+		if (w->klass[i].spans > 1)
+			gain += klass_gain(&w->klass[i]);
+	return gain > w->mapped / 16;
+}
+
 /* Scanning is over: improve what can be improved. */
 static void improve(struct worker *w)
 {
 	struct mafc_heap *heap = w->heap;
 
+	if (w->idle && worth_unmapping(w))
+		unmap_mapping_range(heap->inode->i_mapping, MAFC_OFF_SMALL,
+				    (loff_t)heap->pages[MAFC_SMALL] << PAGE_SHIFT,
+				    1);
 	if (mesh_all(w))
 		evacuate(w);
-	mafc_pool_trim(heap->pool);
+	mafc_pool_trim(heap->pool, RESERVE_PART);
 }
 
 /**
@@ -687,19 +743,22 @@ void mafc_scan_fresh(struct mafc_heap *heap)
 }
 
 /* Entropy and free rate of the requests since the last visit. */
-static void sample_requests(struct mafc_heap *heap,
-			    struct mafc_pfm_sample *sample)
+static void sample_requests(struct worker *w, struct mafc_pfm_sample *sample)
 {
+	struct mafc_heap *heap = w->heap;
 	u64 delta[MAFC_CLASSES_MAX] = { 0 }, allocs = 0, frees = 0, n;
 	const struct mafc_meta *meta = mafc_meta(heap, 0, false);
 	unsigned int i, classes = 0;
 
+	memset(w->asked, 0, sizeof(w->asked));
 	if (meta && READ_ONCE(meta->magic) == MAFC_META_MAGIC)
 		classes = min(READ_ONCE(meta->nclasses), MAFC_CLASSES_MAX);
 	for (i = 0; i < classes; i++) {
 		n = READ_ONCE(meta->classes[i].allocs);
 		delta[i] = n > heap->pfm_allocs[i] ? n - heap->pfm_allocs[i] : 0;
 		heap->pfm_allocs[i] = n;
+		w->asked[i].block_size = READ_ONCE(meta->classes[i].block_size);
+		w->asked[i].allocs = min(delta[i], BIT_ULL(40));
 		allocs += delta[i];
 		frees += READ_ONCE(meta->classes[i].frees);
 	}
@@ -712,15 +771,20 @@ static void sample_requests(struct mafc_heap *heap,
 }
 
 /* Feeds the model; true if it expects fragmentation to become High. */
-static bool predict(struct mafc_heap *heap)
+static bool predict(struct worker *w)
 {
+	struct mafc_heap *heap = w->heap;
 	struct mafc_pfm_forecast forecast;
 	struct mafc_pfm_sample sample;
 
 	mutex_lock(&heap->motion);
+	if (heap->dead) {
+		mutex_unlock(&heap->motion);
+		return false;
+	}
 	mafc_pfm_set_thresholds(&heap->pfm, 100 * READ_ONCE(mafc_medium_percent),
 				100 * READ_ONCE(mafc_high_percent));
-	sample_requests(heap, &sample);
+	sample_requests(w, &sample);
 	sample.frag = mafc_heap_fragmentation(heap);
 	sample.heap_pages = mafc_heap_held(heap) >> PAGE_SHIFT;
 	mafc_pfm_update(&heap->pfm, &sample);
@@ -766,9 +830,10 @@ static void visit(struct worker *w, struct mafc_heap *heap)
 
 	w->heap = heap;
 	w->act = true;
+	w->idle = faults == heap->last_faults;
 	worker_prepare(w);
 	if (scan(w)) {
-		expect_high = predict(heap);
+		expect_high = predict(w);
 		if (expect_high || mafc_heap_fragmentation(heap) >=
 				   100 * READ_ONCE(mafc_threshold_percent))
 			improve(w);
@@ -796,8 +861,9 @@ static unsigned long visit_all(struct worker *w)
 	struct mafc_heap *heap = NULL;
 
 	while ((heap = mafc_heap_next(heap))) {
-		if (READ_ONCE(heap->compact) &&
-		    time_after_eq(jiffies, heap->next_pass))
+		if (!READ_ONCE(heap->compact))
+			continue;
+		if (time_after_eq(jiffies, heap->next_pass))
 			visit(w, heap);
 		if (time_before(heap->next_pass, next))
 			next = heap->next_pass;

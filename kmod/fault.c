@@ -12,15 +12,15 @@
  * it returns the page, with a reference, and the mm maps it; the reference lets
  * a motion that starts in between fail (see motion.c).
  */
+#include <linux/mmu_notifier.h>
 #include <linux/pagemap.h>
-#include <linux/sched/signal.h>
 
 #include "mafc.h"
 #include "trace.h"
 
 /*
  * struct fault - a fault under way
- * @owned: the slot was found, or made, exclusive
+ * @owned: the frame that the slot was found, or made, exclusive with
  */
 struct fault {
 	struct vm_fault *vmf;
@@ -29,7 +29,7 @@ struct fault {
 	u32 slot;
 	unsigned int i;
 	bool write;
-	bool owned;
+	struct page *owned;
 	struct mafc_batch batch;
 };
 
@@ -139,7 +139,7 @@ static vm_fault_t fault_map_write(struct fault *f, unsigned long e)
 
 static bool fault_exclusive(const struct fault *f, unsigned long e)
 {
-	return f->owned ||
+	return f->owned == mafc_entry_page(e) ||
 	       (!(e & MAFC_E_MESHED) && atomic_read(&f->leaf->users) == 1 &&
 		atomic_read(&mafc_frame(mafc_entry_page(e))->owners) == 1);
 }
@@ -199,9 +199,8 @@ static vm_fault_t fault_prepare(struct fault *f, enum fault_need need)
 	case NEED_FRAME:
 		return fault_take(f);
 	case NEED_COPY:
-		if (mafc_cow_break(f->heap, f->slot))
+		if (mafc_cow_break(f->heap, f->slot, &f->owned))
 			return VM_FAULT_OOM;
-		f->owned = true;
 		break;
 	case NEED_NOTHING:
 		break;
@@ -224,8 +223,6 @@ static vm_fault_t fault_serve(struct fault *f)
 		if (ret == FAULT_AGAIN)
 			ret = fault_prepare(f, need);
 		mafc_leaf_put(f->leaf);
-		if (ret == FAULT_AGAIN && fatal_signal_pending(current))
-			ret = VM_FAULT_NOPAGE;	/* it dies on the way out */
 	} while (ret == FAULT_AGAIN);
 	return ret;
 }
@@ -292,11 +289,15 @@ static vm_fault_t mafc_vm_mkwrite(struct vm_fault *vmf)
 		if (ok)
 			return VM_FAULT_LOCKED;
 		unlock_page(vmf->page);
-		if (!same)
+		if (!same) {
+			/* In motion, or an entry that came too late for it. */
+			unmap_mapping_range(heap->inode->i_mapping,
+					    (loff_t)vmf->pgoff << PAGE_SHIFT,
+					    PAGE_SIZE, 1);
 			return VM_FAULT_NOPAGE;
-		if (mafc_cow_break(heap, f.slot))
+		}
+		if (mafc_cow_break(heap, f.slot, &f.owned))
 			return VM_FAULT_OOM;
-		f.owned = true;
 	}
 }
 
@@ -331,6 +332,22 @@ static int pte_wrprotect_one(pte_t *pte, unsigned long addr, void *mm)
 }
 
 /*
+ * Keeps faults out of all mappings of a forking process until fork is through.
+ * fork locks them one at a time.  To be done before heap->motion is taken: a
+ * fault that copies holds its VMA lock and waits for that.
+ */
+static void heap_lock_vmas(struct mafc_heap *heap)
+{
+	struct vm_area_struct *vma;
+	VMA_ITERATOR(vmi, heap->mm, 0);
+
+	mmap_assert_write_locked(heap->mm);
+	for_each_vma(vmi, vma)
+		if (vma_is_heap(vma, heap))
+			vma_start_write(vma);
+}
+
+/*
  * Makes all mappings of a forking process read-only.  fork flushes the TLBs
  * when it is through, as it must for anonymous memory; a secondary MMU has to
  * be told, which the zap does.
@@ -341,11 +358,9 @@ static void heap_set_cow(struct mafc_heap *heap)
 	struct vm_area_struct *vma;
 	VMA_ITERATOR(vmi, mm, 0);
 
-	mmap_assert_write_locked(mm);
 	for_each_vma(vmi, vma) {
 		if (!vma_is_heap(vma, heap))
 			continue;
-		vma_start_write(vma);
 		vma_set_mode(vma, true);
 		if (!mm_has_notifiers(mm))
 			apply_to_existing_page_range(mm, vma->vm_start,
@@ -366,6 +381,7 @@ static int copy_pinned(struct mafc_heap *parent, struct mafc_heap *child)
 {
 	struct mafc_leaf *leaf;
 	unsigned long index, e;
+	struct page *page;
 	unsigned int i;
 	int err = 0;
 
@@ -374,7 +390,8 @@ static int copy_pinned(struct mafc_heap *parent, struct mafc_heap *child)
 		for (i = 0; leaf && i < MAFC_LEAF_SLOTS && !err; i++) {
 			e = READ_ONCE(leaf->entry[i]) & ~MAFC_E_FLAGS;
 			if (e && folio_maybe_dma_pinned(page_folio(mafc_entry_page(e))))
-				err = mafc_cow_break(child, (index << MAFC_LEAF_SHIFT) + i);
+				err = mafc_cow_break(child, (index << MAFC_LEAF_SHIFT) + i,
+						     &page);
 		}
 		if (leaf)
 			mafc_leaf_put(leaf);
@@ -396,14 +413,18 @@ static struct mafc_heap *fork_heap(struct mafc_heap *parent,
 
 	if (!child)
 		return NULL;
+	heap_lock_vmas(parent);
 	mutex_lock(&parent->motion);
 	heap_set_cow(parent);
 	err = mafc_table_fork(parent, child);
 	mutex_unlock(&parent->motion);
 	if (!err && test_bit(MMF_HAS_PINNED, &parent->mm->flags))
 		err = copy_pinned(parent, child);
-	if (err)
-		child->dead = true;	/* its first touch is a SIGBUS */
+	/* The compactor may have found it empty, and so exclusive. */
+	mutex_lock(&child->motion);
+	child->forks++;
+	child->dead = err;
+	mutex_unlock(&child->motion);
 	return child;
 }
 
@@ -421,6 +442,12 @@ static void mafc_vm_open(struct vm_area_struct *vma)
 	if (!child)
 		child = fork_heap(heap, vma->vm_mm);
 	vma->vm_private_data = child;
+	/*
+	 * Without a heap, or with a part of one, nothing must be there: fork is
+	 * about to copy the parent's page-table entries, which this prevents.
+	 */
+	if (!child || child->dead)
+		vm_flags_set(vma, VM_WIPEONFORK);
 	if (!child)
 		return;
 	atomic_inc(&child->vmas);

@@ -251,6 +251,7 @@ void mafc_heap_kill(struct mafc_heap *heap)
 	/* Whoever is at work finishes; whoever comes later sees it is dead. */
 	mutex_lock(&heap->motion);
 	heap->dead = true;
+	memset(heap->leaf_cache, 0, sizeof(heap->leaf_cache));
 	mutex_unlock(&heap->motion);
 
 	mafc_table_destroy(heap);

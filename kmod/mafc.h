@@ -17,8 +17,11 @@
  *
  * DOC: invariants
  *
- * 1. An entry that is not empty changes only under heap->motion.  An empty one
- *    is filled by a fault, under leaf->sem for reading, in a leaf with one user.
+ * 1. An entry that is not empty changes only under heap->motion, until the heap
+ *    is dead and not mapped.  An empty one is filled by a fault, under leaf->sem
+ *    for reading, in a leaf with one user; or kept empty for a motion by MOVING
+ *    alone.  A leaf with several users is replaced as a whole, by a copy, under
+ *    its sem for writing; its entries and rings are constant.
  * 2. frame->owners counts the entries, in all leaves, that point at the frame.
  *    A slot is exclusive when its leaf has one user and owners equals the
  *    length of its ring.  What is exclusive stays so until the next fork, and
@@ -33,14 +36,15 @@
  *
  * DOC: lock order
  *
- *   mmap_lock or VMA lock
- *     heap->motion		one motion at a time; fork
+ *   mmap_lock, VMA locks	fork takes all of the heap's
+ *     heap->motion		one motion at a time; fork, the parent's first
  *       leaf->sem		faults read; motion and leaf copying write
  *         i_mmap_rwsem, page-table locks	(inside the zap)
  *         pool->lock, heap->leaves.xa_lock	leaves of the order
  *   mafc_heaps.lock		the list of heaps; nothing is taken below it
  *
- * A page lock is waited for with none of these but mmap_lock held.  Who holds
+ * A page lock is waited for with mmap_lock or heap->motion held, never with
+ * leaf->sem; who has it waits for leaf->sem and memory only.  Who holds
  * leaf->sem for writing waits for nothing but memory.  A waiter for a page in
  * motion holds mmap_lock or a VMA lock only, and motion needs neither.  The
  * shrinker takes spinlocks and tries the rest.
@@ -374,9 +378,10 @@ void mafc_pool_put(struct mafc_pool *pool);
 int mafc_pool_take(struct mafc_pool *pool, struct mafc_batch *batch,
 		   unsigned int want, enum mafc_fill fill, gfp_t gfp);
 void mafc_pool_untake(struct mafc_pool *pool, struct mafc_batch *batch);
+void mafc_frame_dirty(struct page *page);
 void mafc_frame_put(struct mafc_pool *mine, struct page *page, int owners);
 unsigned long mafc_pool_punch(struct mafc_pool *pool, unsigned long max);
-unsigned long mafc_pool_trim(struct mafc_pool *pool);
+unsigned long mafc_pool_trim(struct mafc_pool *pool, unsigned int part);
 struct mafc_chunk *mafc_pool_victim(struct mafc_pool *pool);
 bool mafc_pool_release_victim(struct mafc_chunk *chunk);
 void mafc_pool_stat(struct mafc_pool *pool, struct mafc_stat *st);
@@ -415,13 +420,13 @@ bool mafc_handed_out(struct mafc_heap *heap, u32 slot);
 /* motion.c */
 int mafc_motion_add(struct mafc_heap *heap, u32 slot);
 int mafc_motion_ring(struct mafc_heap *heap, u32 slot, bool cow);
-void mafc_motion_zap(struct mafc_heap *heap);
+void mafc_motion_zap(struct mafc_heap *heap, bool frozen);
 void mafc_motion_set(struct mafc_heap *heap, unsigned int i, unsigned long e);
 void mafc_motion_end(struct mafc_heap *heap);
 void mafc_motion_wait(struct mafc_heap *heap, struct mafc_leaf *leaf,
 		      unsigned int i);
 int mafc_relocate(struct mafc_heap *heap, u32 slot, gfp_t gfp);
-int mafc_cow_break(struct mafc_heap *heap, u32 slot);
+int mafc_cow_break(struct mafc_heap *heap, u32 slot, struct page **owned);
 int mafc_release_range(struct mafc_heap *heap, u32 slot, u32 n, u64 *pages);
 int mafc_remap_range(struct mafc_heap *heap, u32 from, u32 to, u32 n);
 

@@ -141,8 +141,9 @@ static int ioctl_setup(struct file *file, union mafc_arg *arg)
 	/* The file counts as a mapping until there is one. */
 	atomic_set(&heap->vmas, 1);
 	if (cmpxchg(&inode->i_private, NULL, heap)) {
-		/* The file has the heap of another process. */
-		mafc_heap_kill(heap);
+		/* The file has another process's; a mapping may be quicker. */
+		if (atomic_dec_and_test(&heap->vmas))
+			mafc_heap_kill(heap);
 		mafc_heap_put(heap);
 		return -EEXIST;
 	}

@@ -185,7 +185,7 @@ void mafc_drop_flush(struct mafc_heap *heap, struct mafc_drop *drop)
 	drop_start(heap, drop);
 	if (!drop->n)
 		return;
-	mafc_motion_zap(heap);
+	mafc_motion_zap(heap, true);
 	for (i = 0; i < drop->n; i++) {
 		page = mafc_entry_page(heap->mo.s[i].entry);
 		if (!page_idle(heap, drop->p[i].slot, drop->p[i].head,
@@ -402,7 +402,7 @@ static int mesh_take(struct mesh *m)
 			return err;
 	}
 	m->first[j] = m->heap->mo.n;
-	mafc_motion_zap(m->heap);
+	mafc_motion_zap(m->heap, true);
 	for (j = 0; j < m->geo.npages; j++) {
 		if (page_ref_freeze(m->from[j], 1))
 			continue;
@@ -505,6 +505,30 @@ static int mesh_do(struct mesh *m)
 	return 0;
 }
 
+static int mesh_try(struct mesh *m)
+{
+	int err;
+
+	if (!same_geometry(m))
+		return -EINVAL;
+	err = mesh_check(m);
+	if (err)
+		return err;
+	err = mesh_claim(m);
+	if (err)
+		return err;
+	/* The library may have used them for something else before. */
+	err = same_geometry(m) ? mesh_do(m) : -EAGAIN;
+	if (err) {
+		mesh_unclaim(m);
+		return err;
+	}
+	span_shift(m->s, MAFC_SPAN_BUSY, MAFC_SPAN_MESHED, 0, MAFC_SPAN_ROOT);
+	span_shift(m->d, MAFC_SPAN_BUSY, MAFC_SPAN_IDLE, MAFC_SPAN_ROOT, 0);
+	mafc_count(m->heap, MAFC_N_MESHED, m->geo.npages);
+	return 0;
+}
+
 /**
  * mafc_mesh() - put the blocks of one span onto the pages of another
  * @heap: of this heap
@@ -520,32 +544,16 @@ static int mesh_do(struct mesh *m)
  */
 int mafc_mesh(struct mafc_heap *heap, u32 dst, u32 src)
 {
-	struct mesh m = { .heap = heap, .dst = dst, .src = src };
-	int err;
+	struct mesh m;	/* large: not worth clearing */
+	int err = -EBUSY;
 
+	m.heap = heap;
+	m.dst = dst;
+	m.src = src;
 	m.d = mafc_span(heap, dst, true);
 	m.s = mafc_span(heap, src, true);
-	if (!m.d || !m.s)
-		return -EBUSY;
-	if (!same_geometry(&m))
-		return -EINVAL;
-	err = mesh_check(&m);
-	if (err)
-		return err;
-	err = mesh_claim(&m);
-	if (err)
-		return err;
-	/* The library may have used them for something else before. */
-	err = same_geometry(&m) ? mesh_do(&m) : -EAGAIN;
-	if (err) {
-		mesh_unclaim(&m);
-	} else {
-		span_shift(m.s, MAFC_SPAN_BUSY, MAFC_SPAN_MESHED, 0,
-			   MAFC_SPAN_ROOT);
-		span_shift(m.d, MAFC_SPAN_BUSY, MAFC_SPAN_IDLE,
-			   MAFC_SPAN_ROOT, 0);
-		mafc_count(heap, MAFC_N_MESHED, m.geo.npages);
-	}
+	if (m.d && m.s)
+		err = mesh_try(&m);
 	trace_mafc_mesh(mafc_slot(MAFC_SMALL, src), dst, err);
 	return err;
 }
@@ -638,7 +646,7 @@ static int dissolve_pages(struct mafc_heap *heap, u32 root, u32 npages)
 		page[n++] = mafc_entry_page(heap->mo.s[before].entry);
 	}
 	if (!err)
-		mafc_motion_zap(heap);
+		mafc_motion_zap(heap, true);
 	for (j = 0; j < n && !err; j++)
 		if (!page_ref_freeze(page[j], 1)) {
 			mafc_count(heap, MAFC_N_PINNED, 1);

@@ -143,18 +143,40 @@ static void motion_barrier(struct mafc_motion *mo)
 	}
 }
 
+/*
+ * Lets write faults in copy-on-write mode finish that carry a page to the page
+ * table outside leaf->sem; they hold its lock.  To be called after the barrier
+ * and before the zap, where the frame is not going to be frozen.
+ */
+static void wait_for_writers(struct mafc_motion *mo)
+{
+	unsigned int i;
+
+	for (i = 0; i < mo->n; i++) {
+		struct page *page = mafc_entry_page(mo->s[i].entry);
+
+		lock_page(page);
+		unlock_page(page);
+	}
+}
+
 /**
  * mafc_motion_zap() - unmap all slots in motion
  * @heap: of this heap
+ * @frozen: the frames are going to be frozen, which fails if a write fault in
+ *	copy-on-write mode still carries one to the page table; else such
+ *	faults are waited for
  *
  * Context: heap->motion is held; sleeps.
  */
-void mafc_motion_zap(struct mafc_heap *heap)
+void mafc_motion_zap(struct mafc_heap *heap, bool frozen)
 {
 	struct mafc_motion *mo = &heap->mo;
 	unsigned int i, run;
 
 	motion_barrier(mo);
+	if (!frozen)
+		wait_for_writers(mo);
 	for (i = 0; i < mo->n; i += run) {
 		run = 1;
 		while (i + run < mo->n &&
@@ -253,6 +275,7 @@ static void motion_retarget(struct mafc_heap *heap, struct page *new)
 	struct mafc_frame *frame = mafc_frame(new);
 	unsigned int i;
 
+	mafc_frame_dirty(new);
 	frame->slot = mo->s[0].slot;
 	atomic_set(&frame->owners, mo->n);
 	for (i = 0; i < mo->n; i++)
@@ -282,7 +305,7 @@ int mafc_relocate(struct mafc_heap *heap, u32 slot, gfp_t gfp)
 	err = mafc_motion_ring(heap, slot, false);
 	if (err)
 		goto out;
-	mafc_motion_zap(heap);
+	mafc_motion_zap(heap, true);
 	n = heap->mo.n;
 	page = mafc_entry_page(heap->mo.s[0].entry);
 	if (!page_ref_freeze(page, 1)) {
@@ -304,7 +327,8 @@ out:
 	return err;
 }
 
-static int cow_copy(struct mafc_heap *heap, u32 slot, struct mafc_batch *batch)
+static int cow_copy(struct mafc_heap *heap, u32 slot, struct mafc_batch *batch,
+		    struct page **owned)
 {
 	unsigned int n;
 	struct page *page;
@@ -319,13 +343,15 @@ static int cow_copy(struct mafc_heap *heap, u32 slot, struct mafc_batch *batch)
 	page = mafc_entry_page(heap->mo.s[0].entry);
 	if (atomic_read(&mafc_frame(page)->owners) == n) {
 		mafc_motion_end(heap);
+		*owned = page;
 		return 0;	/* the others have gone */
 	}
 	/* Mapped read-only everywhere: it may be copied while it is mapped. */
-	mafc_motion_zap(heap);
+	mafc_motion_zap(heap, false);
 	copy_highpage(batch->page[0], page);
 	motion_retarget(heap, batch->page[0]);
 	mafc_motion_end(heap);
+	*owned = batch->page[0];
 	mafc_frame_put(mafc_pool_of(heap, slot), page, n);
 	batch->n = 0;
 	mafc_count(heap, MAFC_N_COW, 1);
@@ -336,42 +362,46 @@ static int cow_copy(struct mafc_heap *heap, u32 slot, struct mafc_batch *batch)
  * mafc_cow_break() - give a heap a frame of its own
  * @heap: this heap
  * @slot: one of the frame's slots
+ * @owned: out: the frame that the slot is exclusive with, until the next fork
+ *	or until it points at another; NULL if it is empty
  *
- * Afterwards the slot is exclusive, and stays so until the next fork.
  * Context: takes heap->motion; may sleep.
  * Return: 0 or -ENOMEM.
  */
-int mafc_cow_break(struct mafc_heap *heap, u32 slot)
+int mafc_cow_break(struct mafc_heap *heap, u32 slot, struct page **owned)
 {
 	struct mafc_pool *pool = mafc_pool_of(heap, slot);
 	struct mafc_batch batch;
 	int err;
 
+	*owned = NULL;
 	err = mafc_pool_take(pool, &batch, 1, MAFC_FILL_RAW, GFP_KERNEL_ACCOUNT);
 	if (err)
 		return err;
 	mutex_lock(&heap->motion);
-	err = cow_copy(heap, slot, &batch);
+	err = cow_copy(heap, slot, &batch, owned);
 	mutex_unlock(&heap->motion);
 	mafc_pool_untake(pool, &batch);
 	return err;
 }
 
-/* Puts up to @max present slots of [@slot, @end) in motion. */
+/*
+ * Puts up to @max present slots from @slot on in motion, at most to @end and to
+ * the end of their leaf; @slot becomes where to go on.
+ */
 static int gather(struct mafc_heap *heap, u32 *slot, u32 end, unsigned int max)
 {
 	int err;
 
+	end = min_t(u64, end, ALIGN((u64)*slot + 1, MAFC_LEAF_SLOTS));
+	if (!xa_load(&heap->leaves, *slot >> MAFC_LEAF_SHIFT)) {
+		*slot = end;
+		return 0;
+	}
+	err = mafc_leaf_own(heap, *slot);
+	if (err)
+		return err;
 	while (*slot < end && heap->mo.n < max) {
-		if (!xa_load(&heap->leaves, *slot >> MAFC_LEAF_SHIFT)) {
-			*slot = min_t(u64, end, ALIGN((u64)*slot + 1, MAFC_LEAF_SLOTS));
-			continue;
-		}
-		if (!mafc_leaf_index(*slot) || !heap->mo.n) {
-			err = mafc_leaf_own(heap, *slot);
-			if (err)
-				return err;
-		}
 		err = mafc_motion_add(heap, *slot);
 		if (err && err != -ENOENT)
 			return err;
@@ -393,7 +423,7 @@ static int release_some(struct mafc_heap *heap, u32 *slot, u32 end, u64 *pages)
 		mafc_motion_end(heap);
 		return err;
 	}
-	mafc_motion_zap(heap);
+	mafc_motion_zap(heap, false);
 	for (i = 0; i < n; i++) {
 		page[i] = mafc_entry_page(mo->s[i].entry);
 		mafc_motion_set(heap, i, 0);
@@ -434,39 +464,59 @@ int mafc_release_range(struct mafc_heap *heap, u32 slot, u32 n, u64 *pages)
 	return err;
 }
 
+/* Gives the heap leaves of its own for a range: nothing can fail after that. */
+static int own_range(struct mafc_heap *heap, u32 slot, u32 end, bool make)
+{
+	struct mafc_leaf *leaf;
+	int err;
+
+	for (; slot < end; slot = (slot | (MAFC_LEAF_SLOTS - 1)) + 1) {
+		if (make) {
+			leaf = mafc_leaf_make(heap, slot);
+			if (!leaf)
+				return -ENOMEM;
+			mafc_leaf_put(leaf);
+		}
+		err = mafc_leaf_own(heap, slot);
+		if (err)
+			return err;
+		cond_resched();
+	}
+	return 0;
+}
+
+static int own_both(struct mafc_heap *heap, u32 from, u32 end, u32 delta)
+{
+	int err = heap->dead ? -ENODEV : own_range(heap, from, end, false);
+
+	return err ? err : own_range(heap, from + delta, end + delta, true);
+}
+
 /*
  * Moves what is present of at most half of MAFC_MOTION_MAX slots, all of one
- * leaf on the receiving side.  A fault nearby may have filled receiving slots
- * ahead of time: these are taken away.  Empty ones are kept empty by an entry
- * that says MOVING and nothing else.
+ * leaf on either side.  A fault nearby may have filled receiving slots ahead of
+ * time: these are taken away.  Empty ones are kept empty by an entry that says
+ * MOVING and nothing else.
  */
-static int remap_some(struct mafc_heap *heap, u32 *slot, u32 end, u32 delta)
+static void remap_some(struct mafc_heap *heap, u32 *slot, u32 end, u32 delta)
 {
 	struct page *ahead[MAFC_MOTION_MAX / 2];
 	struct mafc_motion *mo = &heap->mo;
 	struct mafc_leaf *leaf;
 	unsigned int i, n, k;
 	u32 to = *slot + delta;
-	int err;
 
 	end = min_t(u32, end, *slot + MAFC_LEAF_SLOTS - mafc_leaf_index(to));
-	leaf = mafc_leaf_make(heap, to);
-	if (!leaf)
-		return -ENOMEM;
-	mafc_leaf_put(leaf);
-	err = mafc_leaf_own(heap, to);
-	if (!err)
-		err = gather(heap, slot, end, MAFC_MOTION_MAX / 2);
+	gather(heap, slot, end, MAFC_MOTION_MAX / 2);
 	n = mo->n;
-	if (err || !n)
-		goto out;
 	leaf = mafc_leaf_exclusive(heap, to);
 	for (i = 0; i < n; i++) {
 		to = mo->s[i].slot + delta;
 		if (cmpxchg(&leaf->entry[mafc_leaf_index(to)], 0, MAFC_E_MOVING))
 			mafc_motion_add(heap, to);
 	}
-	mafc_motion_zap(heap);
+	if (n)
+		mafc_motion_zap(heap, false);
 	for (i = n, k = 0; i < mo->n; i++)
 		ahead[k++] = mafc_entry_page(mo->s[i].entry);
 	for (i = 0; i < n; i++) {
@@ -479,10 +529,6 @@ static int remap_some(struct mafc_heap *heap, u32 *slot, u32 end, u32 delta)
 	mafc_motion_end(heap);
 	while (k)
 		mafc_frame_put(heap->pool, ahead[--k], 1);
-	return 0;
-out:
-	mafc_motion_end(heap);
-	return err;
 }
 
 /**
@@ -494,7 +540,7 @@ out:
  *
  * What was at @to is dropped.
  * Context: takes heap->motion, again and again; sleeps.
- * Return: 0 or -ENOMEM, with a part moved.
+ * Return: 0; -ENOMEM or -ENODEV, with nothing moved; -EINTR on a fatal signal.
  */
 int mafc_remap_range(struct mafc_heap *heap, u32 from, u32 to, u32 n)
 {
@@ -502,12 +548,22 @@ int mafc_remap_range(struct mafc_heap *heap, u32 from, u32 to, u32 n)
 	u64 dropped;
 	int err;
 
-	err = mafc_release_range(heap, to, n, &dropped);
-	while (from < end && !err) {
+	mutex_lock(&heap->motion);
+	err = own_both(heap, from, end, delta);
+	mutex_unlock(&heap->motion);
+	if (err)
+		return err;
+	mafc_release_range(heap, to, n, &dropped);
+	while (from < end && !heap->dead) {
 		mutex_lock(&heap->motion);
-		err = heap->dead ? -ENODEV : remap_some(heap, &from, end, delta);
+		/* Only after a fork meanwhile is there anything to be done. */
+		err = own_both(heap, from, min(end, from + MAFC_LEAF_SLOTS), delta);
+		if (!err)
+			remap_some(heap, &from, end, delta);
 		mutex_unlock(&heap->motion);
 		cond_resched();
+		if (fatal_signal_pending(current))
+			return -EINTR;
 	}
-	return err;
+	return 0;
 }

@@ -193,7 +193,9 @@ static void take_frames(struct mafc_chunk *chunk, int off, unsigned int n,
 
 	for (i = 0; i < n; i++) {
 		atomic_set(&chunk->frame[off + i].owners, 0);
-		fresh = !__test_and_set_bit(off + i, chunk->dirty);
+		/* Raw frames become dirty when they are filled. */
+		fresh = fill != MAFC_FILL_RAW &&
+			!__test_and_set_bit(off + i, chunk->dirty);
 		if (fill == MAFC_FILL_ZERO || (fill == MAFC_FILL_OWN && fresh))
 			batch->zero |= BIT(i);
 		batch->page[i] = chunk->base + off + i;
@@ -268,6 +270,19 @@ int mafc_pool_take(struct mafc_pool *pool, struct mafc_batch *batch,
 		if (batch->zero & BIT(i))
 			clear_highpage(batch->page[i]);
 	return 0;
+}
+
+/**
+ * mafc_frame_dirty() - a frame taken with MAFC_FILL_RAW has been filled
+ * @page: the frame
+ */
+void mafc_frame_dirty(struct page *page)
+{
+	struct mafc_chunk *chunk = (struct mafc_chunk *)page_private(page);
+
+	spin_lock(&chunk->pool->lock);
+	__set_bit(page_to_pfn(page) - page_to_pfn(chunk->base), chunk->dirty);
+	spin_unlock(&chunk->pool->lock);
 }
 
 /*
@@ -365,13 +380,16 @@ void mafc_pool_kill(struct mafc_pool *pool)
 		chunk_free_pages(chunk);
 }
 
-/* Takes one free frame of the emptiest chunks out for good. */
+/*
+ * Takes one free frame out for good: of the fullest chunks, as the emptiest are
+ * likely to be evacuated and to go in one piece.
+ */
 static struct page *punch_one(struct mafc_pool *pool)
 {
 	struct mafc_chunk *chunk;
 	int i, off;
 
-	for (i = MAFC_POOL_LISTS - 1; i > 0; i--) {
+	for (i = 1; i < MAFC_POOL_LISTS; i++) {
 		chunk = list_first_entry_or_null(&pool->lists[i],
 						 struct mafc_chunk, node);
 		if (!chunk)
@@ -440,14 +458,15 @@ static unsigned long release_empty(struct mafc_pool *pool, unsigned long keep)
 /**
  * mafc_pool_trim() - give back what was not needed since the last trim
  * @pool: of this pool
+ * @part: one in so many frames stays as a reserve
  *
- * Whole chunks first, then single frames.  A small reserve stays.
+ * Whole chunks first, then single frames.
  * Context: may sleep.
  * Return: frames given back.
  */
-unsigned long mafc_pool_trim(struct mafc_pool *pool)
+unsigned long mafc_pool_trim(struct mafc_pool *pool, unsigned int part)
 {
-	unsigned long keep = max(16UL, READ_ONCE(pool->frames) / 128);
+	unsigned long keep = max(16UL, READ_ONCE(pool->frames) / part);
 	unsigned long done = release_empty(pool, keep);
 	unsigned long low = READ_ONCE(pool->low);
 
