@@ -41,6 +41,9 @@
 /* Visits without gain double the interval, so many times. */
 #define BACKOFF_MAX	6
 
+/* CPU time that the compactor uses in one go, unless it has more to itself. */
+#define SLICE_NS	(2 * NSEC_PER_MSEC)
+
 /* How often the clock is looked at. */
 #define PACE_NS		(100 * NSEC_PER_USEC)
 
@@ -153,19 +156,25 @@ static void tokens_update(unsigned int percent)
 	tokens_run = run;
 }
 
+/*
+ * Works in slices: to wake up costs about as much as a mesh, so a sleep lasts
+ * until there is CPU time for many.
+ */
 static bool pace_kthread(void)
 {
 	unsigned int percent = READ_ONCE(mafc_budget_percent);
+	s64 want = 0;
 
 	for (;;) {
 		if (kthread_should_stop() || !percent || !READ_ONCE(mafc_enable))
 			return false;
 		try_to_freeze();
 		tokens_update(percent);
-		if (tokens >= 0 || percent == 100)
+		if (tokens >= want || percent == 100)
 			break;
+		want = min_t(s64, SLICE_NS, percent * (NSEC_PER_SEC / 200));
 		schedule_timeout_interruptible(1 + nsecs_to_jiffies(
-			min_t(u64, div_u64(-tokens * 100, percent),
+			min_t(u64, div_u64((want - tokens) * 100, percent),
 			      NSEC_PER_SEC / 2)));
 		percent = READ_ONCE(mafc_budget_percent);
 	}

@@ -54,6 +54,7 @@ static unsigned int context_of(struct mafc_pfm *p,
 			       const struct mafc_pfm_sample *s)
 {
 	u32 frag = s->frag * 16;
+	u64 pages = s->heap_pages * 1024;
 	unsigned int context = frag > p->frag_avg + TREND_MIN;
 
 	if (s->free_rate_q16 > FREE_MOSTLY)
@@ -61,8 +62,8 @@ static unsigned int context_of(struct mafc_pfm *p,
 	if (s->entropy_q16 > ENTROPY_MIXED)
 		context |= 4;
 	p->largest -= p->largest / 1024;
-	p->largest = max_t(u64, p->largest, s->heap_pages);
-	if (s->heap_pages < p->largest - p->largest / 8)
+	p->largest = max_t(u64, p->largest, pages);
+	if (pages < p->largest - p->largest / 8)
 		context |= 8;
 	p->frag_avg += (s32)(frag - p->frag_avg) / 4;
 	return context;
@@ -108,7 +109,8 @@ static void record(struct mafc_pfm *p, unsigned int place)
 static bool sane(const struct mafc_pfm_sample *s)
 {
 	return s && s->frag <= MAFC_PFM_FRAG_MAX && s->entropy_q16 <= ONE &&
-	       s->free_rate_q16 <= ONE && s->heap_pages;
+	       s->free_rate_q16 <= ONE && s->heap_pages &&
+	       s->heap_pages <= MAFC_PFM_PAGES_MAX;
 }
 
 /* A band's row with all contexts together, leaning on "it stays". */

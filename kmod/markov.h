@@ -28,6 +28,7 @@
 
 #define MAFC_PFM_ONE		65536u		/* 1 in Q16 */
 #define MAFC_PFM_FRAG_MAX	10000u		/* 100 % */
+#define MAFC_PFM_PAGES_MAX	(1ull << 40)
 #define MAFC_PFM_HORIZON	10		/* steps that are looked ahead */
 #define MAFC_PFM_STEPS_MAX	1000		/* longest time that is told */
 
@@ -55,7 +56,7 @@ enum mafc_pfm_state {
  * @entropy_q16: mafc_pfm_entropy() of the requests by size class, 0 to 1
  * @free_rate_q16: frees / (allocations + frees) during the step, 0 to 1; a
  *	half if there were none
- * @heap_pages: pages held; not 0
+ * @heap_pages: pages held, 1 to MAFC_PFM_PAGES_MAX
  */
 struct mafc_pfm_sample {
 	u32 frag;
@@ -87,7 +88,7 @@ struct mafc_pfm_forecast {
  * @pending: number of valid entries of @recent
  * @recent: the last places, oldest first, whose outcome is still open
  * @frag_avg: mean of the fragmentation, fading, in 1/1600 of a per cent
- * @largest: largest size of the heap, slowly fading, pages
+ * @largest: largest size of the heap, slowly fading, in 1/1024 pages
  * @moves: by place and next band: how often it was seen
  * @turns: by context and next context: how often it was seen
  * @trials: by place: outcomes known
