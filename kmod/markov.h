@@ -28,7 +28,7 @@
 
 #define MAFC_PFM_ONE		65536u		/* 1 in Q16 */
 #define MAFC_PFM_FRAG_MAX	10000u		/* 100 % */
-#define MAFC_PFM_PAGES_MAX	(1ull << 40)
+#define MAFC_PFM_PAGES_MAX	0x10000000000ULL
 #define MAFC_PFM_HORIZON	10		/* steps that are looked ahead */
 #define MAFC_PFM_STEPS_MAX	1000		/* longest time that is told */
 
