@@ -60,7 +60,7 @@ static void truth(const struct chain *c, double out[STATES])
 
 static int move(const struct chain *c, int state, u64 *seed)
 {
-	double x = (rnd(seed) >> 11) * 0x1p-53;
+	double x = ldexp(rnd(seed) >> 11, -53);
 	int j;
 
 	for (j = 0; j < STATES - 1; j++) {
@@ -234,10 +234,55 @@ static void test_learns_and_forgets(void)
 	free(p);
 }
 
+/* The context follows its four inputs, and its changes are counted. */
+static void test_contexts(void)
+{
+	struct mafc_pfm_sample s = { 3000, 0, 0, 1000 };
+	struct mafc_pfm *p = memory(sizeof(*p));
+	unsigned int k, c;
+
+	mafc_pfm_init(p, MEDIUM, HIGH);
+	for (k = 0; k < 50; k++)
+		mafc_pfm_update(p, &s);
+	EXPECT(p->place % MAFC_PFM_CONTEXTS == 0);
+	s.frag = 100;
+	for (k = 0; k < 50; k++) {
+		mafc_pfm_update(p, &s);
+		EXPECT(p->place % MAFC_PFM_CONTEXTS == 0);
+	}
+	s.frag = 200;
+	mafc_pfm_update(p, &s);
+	EXPECT(p->place % MAFC_PFM_CONTEXTS == 1);
+	for (k = 0; k < 50; k++)
+		mafc_pfm_update(p, &s);
+	EXPECT(p->place % MAFC_PFM_CONTEXTS == 0);
+	s.free_rate_q16 = MAFC_PFM_ONE;
+	mafc_pfm_update(p, &s);
+	EXPECT(p->place % MAFC_PFM_CONTEXTS == 2);
+	s.entropy_q16 = MAFC_PFM_ONE;
+	mafc_pfm_update(p, &s);
+	EXPECT(p->place % MAFC_PFM_CONTEXTS == 6);
+	s.heap_pages = 500;
+	mafc_pfm_update(p, &s);
+	EXPECT(p->place % MAFC_PFM_CONTEXTS == 14);
+	for (k = 0; k < 20000; k++)
+		mafc_pfm_update(p, &s);
+	/* the largest size has faded, and so have the counts */
+	EXPECT(p->place % MAFC_PFM_CONTEXTS == 6);
+	EXPECT(p->turns[0][2] == 1 && p->turns[2][6] == 1);
+	EXPECT(p->turns[6][6] > 100);
+	for (k = 0; k < MAFC_PFM_PLACES; k++) {
+		EXPECT(p->trials[k] <= 512);
+		for (c = 0; c < MAFC_PFM_BANDS; c++)
+			EXPECT(p->moves[k][c] <= 512);
+	}
+	free(p);
+}
+
 static void test_bad_samples(void)
 {
 	const struct mafc_pfm_sample good = { 5000, 30000, 30000, 100 };
-	struct mafc_pfm_sample bad[4] = { good, good, good, good };
+	struct mafc_pfm_sample bad[] = { good, good, good, good, good };
 	struct mafc_pfm *p = memory(sizeof(*p)), *before = memory(sizeof(*p));
 	int i;
 
@@ -245,7 +290,8 @@ static void test_bad_samples(void)
 	bad[1].entropy_q16 = MAFC_PFM_ONE + 1;
 	bad[2].free_rate_q16 = ~0u;
 	bad[3].heap_pages = 0;
-	for (i = -1; i < 4; i++) {
+	bad[4].heap_pages = MAFC_PFM_PAGES_MAX + 1;
+	for (i = -1; i < 5; i++) {
 		mafc_pfm_init(p, MEDIUM, HIGH);
 		feed(p, 300, 20);
 		feed(p, 5000, 20);
@@ -361,6 +407,7 @@ static const struct ktap_test tests[] = {
 	{ "newborn", test_newborn },
 	{ "thresholds", test_thresholds },
 	{ "learns_and_forgets", test_learns_and_forgets },
+	{ "contexts", test_contexts },
 	{ "bad_samples", test_bad_samples },
 	{ "fuzz", test_fuzz },
 	{ "log2", test_log2 },
