@@ -22,11 +22,11 @@ all: module lib tests		## (default) module, lib and tests
 # left the tree must leave the copy. Two builds of one copy must not meet.
 define kbuild
 	@mkdir -p $(build)/$(1)
-	@exec 9>$(build)/$(1).lock && flock 9 && \
+	@kdir=$(2) && exec 9>$(build)/$(1).lock && flock 9 && \
 	for f in `cd $(build)/$(1) && find kmod uapi -name '*.[ch]' ! -name 'core_*' 2>/dev/null`; do \
 		[ -e $$f ] || rm $(build)/$(1)/$$f; done && \
 	cp -pRu Kbuild kmod uapi $(build)/$(1)/ && \
-	$(MAKE) --no-print-directory -s -C $(2) M=$(build)/$(1) $(3) modules
+	$(MAKE) --no-print-directory -s -C $$kdir M=$(build)/$(1) $(3) modules
 endef
 
 module:				## build/mafc.ko for KDIR (default: the running kernel)
