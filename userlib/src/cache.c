@@ -6,7 +6,8 @@
  * class allows, while the thread's budget lasts.  The budget follows the size of
  * the heap, so that small heaps stay small, and is divided among the threads
  * when there are many.  Every few slow calls one other bin is looked at: when it
- * has not moved since the last look, its blocks go back.
+ * has not moved since the last look, its blocks go back.  Threads that make no
+ * calls at all are looked after by the others (cache_idle.c).
  *
  * After a thread's destructor has run, and in the middle of setting a cache up,
  * the thread goes without: a bin of no slots sends every call here, and each
@@ -18,7 +19,7 @@
 #include <sched.h>
 #include <string.h>
 
-#include "cache.h"
+#include "cache_idle.h"
 #include "central.h"
 #include "classes.h"
 #include "large.h"
@@ -28,50 +29,30 @@
 #include "report.h"
 
 #define BUDGET_MIN	((size_t)64 << 10)
+#define BUDGET_LEAST	((size_t)2 << 10)	/* one of very many threads */
 #define BUDGET_SHARE	24	/* of the heap: one part in so many */
 #define LOOK_EVERY	8	/* slow calls per look at another bin */
-
-/**
- * struct cache - what belongs to one thread
- * @bins: first, as &my_bins points here
- * @slots: number of slots of each bin: 0, 3, 7, .. 255
- * @seen: blocks in each bin when it was last looked at
- * @room: bytes that the bins hold when full
- * @calls: slow calls
- * @hand: the bin to look at next
- */
-struct cache {
-	struct bin bins[NCLASSES];
-	uint8_t slots[NCLASSES];
-	uint8_t seen[NCLASSES];
-	size_t room;
-	uint32_t calls;
-	uint32_t hand;
-};
+#define VISIT_EVERY	128	/* and per visit to the caches of others */
 
 #define CACHE_BYTES 2048
 _Static_assert(sizeof(struct cache) <= CACHE_BYTES, "one piece of the pool");
 
 static void *no_slots[2];
-static struct bin no_bins[NCLASSES] = {
+struct bin no_bins[NCLASSES] = {
 	[0 ... NCLASSES - 1] = { &no_slots[1], &no_slots[1] },
 };
 
-__thread struct bin *my_bins __attribute__((tls_model("initial-exec"))) =
-	no_bins;
+__thread struct my my __attribute__((tls_model("initial-exec"))) = {
+	.bins = no_bins,
+};
 
-/* The thread is ending: no new cache for it. */
-static __thread bool ended __attribute__((tls_model("initial-exec")));
+/* Of the calling thread, even while its bins have been taken away. */
+static __thread struct cache *my_cache
+	__attribute__((tls_model("initial-exec")));
 
 static pthread_key_t key;
 static bool have_key;
-static uint32_t threads;
 static uint32_t cpus;
-
-static struct cache *mine(void)
-{
-	return my_bins == no_bins ? NULL : (struct cache *)my_bins;
-}
 
 static unsigned bin_count(const struct cache *c, unsigned cls)
 {
@@ -97,10 +78,10 @@ static size_t budget(void)
 	size_t heap_bytes = ((size_t)pages_top() << PAGE_SHIFT) +
 			    load(&heap.meta->large_live);
 	size_t all = MAX(heap_bytes / BUDGET_SHARE, BUDGET_MIN);
-	uint32_t n = load(&threads);
+	uint32_t n = load(&idle_awake);
 
 	all = MIN(all, options.cache_kib << 10);
-	return n > cpus ? all * cpus / n : all;
+	return n > cpus ? MAX(all * cpus / n, BUDGET_LEAST) : all;
 }
 
 /* Give the @n oldest blocks of a bin back. */
@@ -131,13 +112,15 @@ static void bin_free(struct cache *c, unsigned cls)
 /* Twice the slots, and one; false when there is no more room. */
 static bool bin_grow(struct cache *c, unsigned cls)
 {
-	unsigned old = c->slots[cls], count = bin_count(c, cls);
-	unsigned slots = old ? old * 2 + 1 : 3;
-	size_t more = (size_t)(slots - old) * classes[cls].size;
+	unsigned old = c->slots[cls], count = bin_count(c, cls), slots;
+	size_t size = classes[cls].size, room = budget();
 	struct bin *b = &c->bins[cls];
 	void **base;
 
-	if (slots > classes[cls].bin_max || (old && c->room + more > budget()))
+	if (old == classes[cls].bin_max)
+		return false;
+	slots = old ? old * 2 + 1 : c->room + 3 * size <= room ? 3 : 1;
+	if (c->room + (slots - old) * size > room)
 		return false;
 	base = pool_alloc((slots + 1) * sizeof(void *));
 	if (!base)
@@ -149,7 +132,7 @@ static bool bin_grow(struct cache *c, unsigned cls)
 	b->top = base + count;
 	b->end = base + slots;
 	c->slots[cls] = slots;
-	c->room += more;
+	c->room += (slots - old) * size;
 	return true;
 }
 
@@ -160,6 +143,8 @@ static void look_around(struct cache *c, unsigned busy)
 
 	if (c->calls++ % LOOK_EVERY)
 		return;
+	if (c->calls % VISIT_EVERY == 1 && load(&idle_awake) > 1)
+		idle_visit(false);
 	c->hand = cls + 1 < all_classes ? cls + 1 : 1;
 	if (cls == busy || !c->slots[cls])
 		return;
@@ -175,7 +160,7 @@ static struct cache *cache_create(void)
 	struct cache *c;
 	unsigned i;
 
-	if (ended || !have_key)
+	if (my.ended || !have_key)
 		return NULL;
 	c = pool_alloc(CACHE_BYTES);
 	if (!c)
@@ -184,65 +169,108 @@ static struct cache *cache_create(void)
 	for (i = 0; i < NCLASSES; i++)
 		c->bins[i] = no_bins[i];
 	c->hand = 1;
-	count_add(&threads, 1);
-	my_bins = c->bins;
+	c->owner = &my;
+	my_cache = c;
+	my.bins = c->bins;
+	idle_add(c);
+	if (load(&idle_awake) > cpus)
+		idle_visit(false);
 	/* May call malloc: by now that works. */
 	pthread_setspecific(key, c);
 	return c;
 }
 
-void noinline *cache_refill(unsigned cls, size_t size)
+/*
+ * The calling thread's cache, for as long as it does not call cache_leave();
+ * NULL: it has to do without.
+ */
+static struct cache *cache_hold(void)
 {
-	struct cache *c = mine();
-	void **base, *p;
-	unsigned n;
+	struct cache *c = my_cache;
 
 	if (unlikely(!c))
 		c = cache_create();
 	if (unlikely(!c))
+		return NULL;
+	cache_enter();
+	if (unlikely(load(&my.bins) == no_bins)) {
+		/* Whoever took the bins may not be done with them. */
+		cache_leave();
+		idle_return(c);
+		cache_enter();
+	}
+	return c;
+}
+
+void noinline *cache_refill(unsigned cls, size_t size)
+{
+	struct cache *c = cache_hold();
+	void **base, *p = NULL;
+	unsigned n;
+
+	if (unlikely(!c))
 		return take(cls, &p, 1, size) ? p : NULL;
 	look_around(c, cls);
-	if (!bin_grow(c, cls) && !c->slots[cls])
-		return take(cls, &p, 1, size) ? p : NULL;
-	base = c->bins[cls].end - c->slots[cls];
-	n = take(cls, base, c->slots[cls] / 2 + 1, size);
-	if (!n)
-		return NULL;
-	c->bins[cls].top = base + n - 1;
-	return base[n - 1];
+	if (!bin_grow(c, cls) && !c->slots[cls]) {
+		n = take(cls, &p, 1, size);
+	} else {
+		base = c->bins[cls].end - c->slots[cls];
+		n = take(cls, base, c->slots[cls] / 2 + 1, size);
+		if (likely(n))
+			p = base[--n];
+		c->bins[cls].top = base + n;
+	}
+	cache_leave();
+	return p;
+}
+
+/* The bin is full: make it longer, or flush the older half. */
+static void make_room(struct cache *c, unsigned cls)
+{
+	look_around(c, cls);
+	if (!bin_grow(c, cls))
+		bin_flush(c, cls, c->slots[cls] / 2 + 1);
 }
 
 void noinline cache_overflow(unsigned cls, void *p)
 {
-	struct cache *c = mine();
+	struct cache *c = cache_hold();
 	struct bin *b;
 
-	if (unlikely(!c))
-		c = cache_create();
-	if (unlikely(!c || (!c->slots[cls] && !bin_grow(c, cls)))) {
+	if (unlikely(!c)) {
 		give(cls, &p, 1);
 		return;
 	}
 	b = &c->bins[cls];
-	if (b->top[-1] == p) {
+	if (unlikely(b->top[-1] == p)) {
 		report_misuse("double free", p);
-		return;
+	} else if (unlikely(!c->slots[cls] && !bin_grow(c, cls))) {
+		give(cls, &p, 1);
+	} else {
+		if (b->top == b->end)
+			make_room(c, cls);
+		*b->top++ = p;
 	}
-	if (b->top == b->end) {
-		look_around(c, cls);
-		if (!bin_grow(c, cls))
-			bin_flush(c, cls, c->slots[cls] / 2 + 1);
-	}
-	*b->top++ = p;
+	cache_leave();
 }
 
-void cache_flush(void)
+void cache_empty(struct cache *c)
 {
-	struct cache *c = mine();
 	unsigned cls;
 
-	for (cls = 1; c && cls < all_classes; cls++)
+	for (cls = 1; cls < all_classes; cls++)
 		bin_free(c, cls);
+}
+
+void cache_trim(void)
+{
+	struct cache *c = my_cache ? cache_hold() : NULL;
+
+	if (c) {
+		cache_empty(c);
+		cache_leave();
+	}
+	idle_visit(true);
 }
 
 static void cache_end(void *arg)
@@ -250,22 +278,35 @@ static void cache_end(void *arg)
 	struct cache *c = arg;
 	int saved = errno;
 
-	cache_flush();
-	my_bins = no_bins;
-	ended = true;
+	cache_hold();
+	cache_empty(c);
+	idle_remove(c);
+	my.bins = no_bins;
+	my.ended = true;
+	my_cache = NULL;
+	cache_leave();
 	pool_free(c, CACHE_BYTES);
-	count_add(&threads, -1);
 	errno = saved;
 }
 
-void cache_forked(void)
+void cache_lock(void)
 {
+	lock_take(&idle_lock);
+}
+
+void cache_unlock(bool child)
+{
+	if (!child) {
+		lock_drop(&idle_lock);
+		return;
+	}
 	/*
 	 * The caches of the other threads stay as they are, and lost: each was
 	 * copied while its owner may have been in the middle of a change, a page
 	 * at a time, so that neither counts nor slots can be trusted.
 	 */
-	store(&threads, mine() ? 1 : 0);
+	lock_reset(&idle_lock);
+	idle_forked(my_cache);
 }
 
 void cache_init(void)
@@ -274,5 +315,6 @@ void cache_init(void)
 
 	cpus = sched_getaffinity(0, sizeof(set), &set) ? 0 : CPU_COUNT(&set);
 	cpus = MAX(cpus, 4U);
+	idle_init();
 	have_key = !pthread_key_create(&key, cache_end);
 }

@@ -5,6 +5,10 @@
  * A bin is a stack of addresses.  Below its first slot lies a NULL, so that a
  * pop finds out about an empty bin by what it pops, and a thread without a cache
  * has bins that are both empty and full: the common case needs no other check.
+ *
+ * Caches of threads that sleep are emptied by others.  For that, the owner says
+ * when it is in the middle of something, with plain stores; the other side, who
+ * is in no hurry, pays for the ordering (cache_idle.c).
  */
 #ifndef MAFC_CACHE_H
 #define MAFC_CACHE_H
@@ -21,21 +25,45 @@ struct bin {
 	void **end;
 };
 
-struct cache;
+/**
+ * struct my - what a thread has at hand
+ * @bins: its bins, by class; no_bins without a cache
+ * @busy: it is working on the bins
+ * @ended: its destructor has run: no cache any longer
+ */
+struct my {
+	struct bin *bins;
+	uint32_t busy;
+	bool ended;
+};
 
-/* Bins of the calling thread. */
-extern __thread struct bin *my_bins
-	__attribute__((tls_model("initial-exec")));
+extern __thread struct my my __attribute__((tls_model("initial-exec")));
 
-/* Most that a bin of size @size serves; NULL: go the slow way. */
+/* What lies between is seen by nobody else, or belongs to nobody else. */
+static inline void cache_enter(void)
+{
+	store(&my.busy, 1);
+	__asm__ volatile("" ::: "memory");
+}
+
+static inline void cache_leave(void)
+{
+	store_release(&my.busy, 0);
+}
+
+/* A block of class @cls, or NULL: go the slow way. */
 static inline void *cache_pop(unsigned cls)
 {
-	struct bin *b = &my_bins[cls];
-	void **top = b->top;
-	void *p = top[-1];
+	struct bin *b;
+	void **top, *p;
 
+	cache_enter();
+	b = &my.bins[cls];
+	top = b->top;
+	p = top[-1];
 	if (likely(p))
 		b->top = top - 1;
+	cache_leave();
 	return p;
 }
 
@@ -46,24 +74,31 @@ static inline void *cache_pop(unsigned cls)
  */
 static inline bool cache_push(unsigned cls, void *p)
 {
-	struct bin *b = &my_bins[cls];
-	void **top = b->top;
+	struct bin *b;
+	void **top;
+	bool ok;
 
-	if (unlikely(top == b->end || top[-1] == p))
-		return false;
-	*top = p;
-	b->top = top + 1;
-	return true;
+	cache_enter();
+	b = &my.bins[cls];
+	top = b->top;
+	ok = likely(top != b->end) && likely(top[-1] != p);
+	if (ok) {
+		*top = p;
+		b->top = top + 1;
+	}
+	cache_leave();
+	return ok;
 }
 
 /* The bin was empty; @size is for the statistics.  NULL: out of memory. */
 void *cache_refill(unsigned cls, size_t size);
 /* The bin was full, or @p is on top of it already. */
 void cache_overflow(unsigned cls, void *p);
-/* Give all that the calling thread holds back. */
-void cache_flush(void);
-/* In the child of a fork: one thread is left. */
-void cache_forked(void);
+/* Give all that the calling thread holds back, and what idle ones do. */
+void cache_trim(void);
+/* Around a fork. */
+void cache_lock(void);
+void cache_unlock(bool child);
 /* Once, when the heap is ready. */
 void cache_init(void);
 

@@ -21,6 +21,7 @@
 
 static void fork_prepare(void)
 {
+	cache_lock();
 	central_lock();
 	lock_take(&pages_lock);
 	lock_take(&large_lock);
@@ -33,6 +34,7 @@ static void fork_parent(void)
 	lock_drop(&large_lock);
 	lock_drop(&pages_lock);
 	central_unlock(false);
+	cache_unlock(false);
 }
 
 static void fork_child(void)
@@ -41,7 +43,7 @@ static void fork_child(void)
 	lock_reset(&large_lock);
 	lock_reset(&pages_lock);
 	central_unlock(true);
-	cache_forked();
+	cache_unlock(true);
 }
 
 void fork_init(void)

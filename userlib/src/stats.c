@@ -74,7 +74,7 @@ int API(malloc_trim)(size_t pad)
 	(void)pad;
 	if (!heap_start())
 		return 0;
-	cache_flush();
+	cache_trim();
 	central_trim();
 	released = pages_trim() + large_trim();
 	errno = saved;

@@ -25,9 +25,9 @@
  * bin of whichever thread frees it, a flush clears its bit.
  *
  * Order of locks; each is named once, where it is defined:
- *   central.lock (class by class, ascending) -> pages_lock
- *   large_lock
- *   pool_lock, reserve_lock are leaves; nothing is locked beneath them.
+ *   idle_lock -> central.lock (class by class, ascending) -> pages_lock
+ *   idle_lock -> large_lock
+ *   pool_lock is a leaf: nothing is locked beneath it.
  */
 #ifndef MAFC_TYPES_H
 #define MAFC_TYPES_H

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * cache_idle.c - emptying the caches of threads that sleep
+ *
+ * An asymmetric Dekker handshake.  The owner stores my.busy, then loads my.bins;
+ * we store my.bins = no_bins, then load my.busy.  One of the two must see the
+ * other's store; the full barrier that this needs on the owner's side is put
+ * there by us, with membarrier(2), so that the owner pays two plain stores.
+ *
+ * A cache is idle when none of its bins has moved between two visits.  A wrong
+ * guess costs its owner a few slow calls.  A thread that is stopped in the middle
+ * of an operation, by whatever, is busy, and left alone.
+ */
+#define _GNU_SOURCE
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cache_idle.h"
+#include "classes.h"
+
+#define VISIT_MS	10	/* least time between two rounds */
+#define VISIT_MAX	256	/* caches per round */
+
+struct lock idle_lock;
+uint32_t idle_awake;
+
+static struct cache *caches;	/* list of all */
+static struct cache *hand;	/* the next to be visited */
+static uint64_t visited;	/* time of the last round, in milliseconds */
+static bool can_take;		/* there is membarrier */
+
+void idle_init(void)
+{
+	can_take = !syscall(SYS_membarrier,
+			    MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+}
+
+static void list_add(struct cache *c)
+{
+	c->prev = NULL;
+	c->next = caches;
+	if (caches)
+		caches->prev = c;
+	caches = c;
+}
+
+void idle_add(struct cache *c)
+{
+	lock_take(&idle_lock);
+	list_add(c);
+	store(&idle_awake, idle_awake + 1);
+	lock_drop(&idle_lock);
+}
+
+void idle_remove(struct cache *c)
+{
+	lock_take(&idle_lock);
+	if (c->next)
+		c->next->prev = c->prev;
+	if (c->prev)
+		c->prev->next = c->next;
+	else
+		caches = c->next;
+	if (hand == c)
+		hand = c->next;
+	if (c->owner->bins != no_bins)
+		store(&idle_awake, idle_awake - 1);
+	lock_drop(&idle_lock);
+}
+
+void idle_return(struct cache *c)
+{
+	lock_take(&idle_lock);
+	if (c->owner->bins == no_bins) {
+		store(&c->owner->bins, c->bins);
+		store(&idle_awake, idle_awake + 1);
+	}
+	lock_drop(&idle_lock);
+}
+
+/* Somebody else's bins: may be anything by now, but a change shows. */
+static uint64_t stamp_of(struct cache *c)
+{
+	uint64_t sum = 0;
+	unsigned i;
+
+	for (i = 1; i < all_classes; i++)
+		sum = sum * 31 + (uintptr_t)load(&c->bins[i].top);
+	return sum | 1;
+}
+
+/* Take the bins from one who has not used them; does not count yet. */
+static bool suspect(struct cache *c, bool all)
+{
+	uint64_t stamp = stamp_of(c);
+
+	c->suspect = (all || stamp == c->stamp) && c->owner != &my &&
+		     c->owner->bins != no_bins;
+	c->stamp = stamp;
+	if (c->suspect)
+		store(&c->owner->bins, no_bins);
+	return c->suspect;
+}
+
+static void settle(struct cache *c)
+{
+	c->suspect = false;
+	if (load_acquire(&c->owner->busy)) {
+		store(&c->owner->bins, c->bins);
+		return;
+	}
+	cache_empty(c);
+	store(&idle_awake, idle_awake - 1);
+}
+
+static void round_trip(bool all)
+{
+	struct cache *c, *first = hand ? hand : caches;
+	unsigned n = 0, suspects = 0;
+
+	for (c = first; c && (all || n < VISIT_MAX); c = c->next, n++)
+		suspects += suspect(c, all);
+	hand = c;
+	if (!suspects || syscall(SYS_membarrier,
+				 MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0)) {
+		for (c = first; c && n--; c = c->next)
+			if (c->suspect)
+				store(&c->owner->bins, c->bins);
+		return;
+	}
+	for (c = first; c && n--; c = c->next)
+		if (c->suspect)
+			settle(c);
+}
+
+void idle_visit(bool all)
+{
+	struct timespec t;
+	uint64_t now;
+
+	if (!can_take || !lock_try(&idle_lock))
+		return;
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+	now = (uint64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	if (all || now >= visited + VISIT_MS) {
+		visited = now;
+		if (all)
+			hand = NULL;
+		round_trip(all);
+	}
+	lock_drop(&idle_lock);
+}
+
+void idle_forked(struct cache *c)
+{
+	caches = NULL;
+	hand = NULL;
+	if (c)
+		list_add(c);
+	idle_awake = c && c->owner->bins != no_bins;
+}

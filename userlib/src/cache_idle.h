@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cache_idle.h - the cache as a structure, and what others do to it */
+#ifndef MAFC_CACHE_IDLE_H
+#define MAFC_CACHE_IDLE_H
+
+#include "cache.h"
+#include "lock.h"
+
+/**
+ * struct cache - what belongs to one thread
+ * @bins: first, as my.bins points here
+ * @slots: number of slots of each bin: 0, 1, 3, 7, .. 255
+ * @seen: blocks in each bin when it was last looked at
+ * @room: bytes that the bins hold when full
+ * @calls: slow calls
+ * @hand: the bin to look at next
+ * @owner: its thread's; the rest is guarded by idle_lock
+ * @next: in the list of all caches
+ * @prev: likewise
+ * @stamp: says whether the bins have moved since the last visit
+ * @suspect: being taken away
+ */
+struct cache {
+	struct bin bins[NCLASSES];
+	uint8_t slots[NCLASSES];
+	uint8_t seen[NCLASSES];
+	size_t room;
+	uint32_t calls;
+	uint32_t hand;
+	struct my *owner;
+	struct cache *next;
+	struct cache *prev;
+	uint64_t stamp;
+	bool suspect;
+};
+
+/* Guards the list of all caches, and my.bins of other threads. */
+extern struct lock idle_lock;
+/* Caches in use by threads that are awake, about. */
+extern uint32_t idle_awake;
+extern struct bin no_bins[NCLASSES];
+
+void idle_init(void);
+void idle_add(struct cache *c);
+void idle_remove(struct cache *c);
+/* The calling thread finds its bins taken away: it is awake again. */
+void idle_return(struct cache *c);
+/* Now and then: empty some caches that have not moved; @all: all that can be. */
+void idle_visit(bool all);
+/* In the child of a fork, only @c is left. */
+void idle_forked(struct cache *c);
+
+/* Give all blocks and slots of a cache back. */
+void cache_empty(struct cache *c);
+
+#endif
