@@ -97,6 +97,8 @@ bool region_reserve(const struct region_plan *plan)
 	whole.base = at;
 	for (i = 0; i < sizeof(private) / sizeof(private[0]); i++)
 		at = carve(at, private[i], private_bytes(plan, private[i]), 0);
+	/* Sparse: a huge page would hold 2 MiB for a few bytes. */
+	madvise(whole.base, own, MADV_NOHUGEPAGE);
 	at = (char *)round_up((uintptr_t)at + GUARD, GUARD);
 	at = carve(at, RES_SMALL, small, 0);
 	at = (char *)round_up((uintptr_t)at + GUARD, GUARD);
