@@ -503,7 +503,12 @@ static bool mesh_round(struct worker *w)
 	u32 dst, src;
 	int err;
 
-	while (mafc_matcher_next(w->matcher, &dst, &src)) {
+	while (mafc_matcher_next(w->matcher, &dst, &src) || w->matcher->paused) {
+		if (w->matcher->paused) {	/* a long search */
+			if (!go_on(w->pace))
+				return false;
+			continue;
+		}
 		mutex_lock(&heap->motion);
 		err = heap->dead ? -ENODEV : mafc_mesh(heap, dst, src);
 		mutex_unlock(&heap->motion);
