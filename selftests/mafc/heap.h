@@ -102,6 +102,14 @@ static inline bool map_test(_Atomic uint64_t *map, uint32_t page)
 	return map[page / 64] >> (page % 64) & 1;
 }
 
+/* Takes one page if nobody has it. */
+static inline bool map_claim(_Atomic uint64_t *map, uint32_t page)
+{
+	uint64_t bit = 1ULL << (page % 64);
+
+	return !(atomic_fetch_or(&map[page / 64], bit) & bit);
+}
+
 static inline _Atomic uint32_t *span_state(struct heap *h, uint32_t page)
 {
 	return (_Atomic uint32_t *)&h->span[page].state;
@@ -125,6 +133,19 @@ static inline void span_make(struct heap *h, uint32_t page, uint32_t block_size,
 		atomic_store(span_state(h, page + i), MAFC_SPAN_TAIL);
 	}
 	atomic_store(span_state(h, page), MAFC_SPAN_ATTACHED);
+}
+
+static inline unsigned int span_live(const struct heap *h, uint32_t page)
+{
+	const __u64 *b = h->span[page].bitmap;
+
+	return __builtin_popcountll(b[0]) + __builtin_popcountll(b[1]) +
+	       __builtin_popcountll(b[2]) + __builtin_popcountll(b[3]);
+}
+
+static inline unsigned int span_is(struct heap *h, uint32_t page)
+{
+	return MAFC_SPAN_STATE(atomic_load(span_state(h, page)));
 }
 
 static inline char *block_at(struct heap *h, uint32_t page, uint32_t block)
@@ -192,6 +213,18 @@ static inline bool span_attach(struct heap *h, uint32_t page)
 	return true;
 }
 
+/* May the compactor's kthread work on the heap? */
+static inline int heap_policy(struct heap *h, bool compact)
+{
+	struct mafc_policy p = {
+		.size = sizeof(p),
+		.set = MAFC_POLICY_COMPACT,
+		.compact = compact,
+	};
+
+	return ioctl(h->fd, MAFC_IOC_POLICY, &p) ? errno : 0;
+}
+
 static inline int heap_compact(struct heap *h, uint32_t flags,
 			       struct mafc_compact *out)
 {
@@ -201,6 +234,30 @@ static inline int heap_compact(struct heap *h, uint32_t flags,
 	if (out)
 		*out = c;
 	return err;
+}
+
+static inline int heap_release(struct heap *h, uint64_t page, uint64_t n,
+			       uint64_t *released)
+{
+	struct mafc_release r = {
+		.size = sizeof(r), .offset = page * PAGE, .length = n * PAGE,
+	};
+	int err = ioctl(h->fd, MAFC_IOC_RELEASE, &r) ? errno : 0;
+
+	if (released)
+		*released = r.released;
+	return err;
+}
+
+static inline int heap_remap(struct heap *h, uint64_t from, uint64_t to,
+			     uint64_t n)
+{
+	struct mafc_remap r = {
+		.size = sizeof(r), .from = from * PAGE, .to = to * PAGE,
+		.length = n * PAGE,
+	};
+
+	return ioctl(h->fd, MAFC_IOC_REMAP, &r) ? errno : 0;
 }
 
 static inline int heap_stat(struct heap *h, struct mafc_stat *st)
