@@ -427,36 +427,47 @@ struct mafc_span *mafc_span(struct mafc_heap *heap, u32 index, bool write)
 	return page ? page + index % MAFC_SPANS_PER_PAGE : NULL;
 }
 
+/* Bit @i of a page of a page map, which lies in slot @slot. */
+static bool map_bit(struct mafc_heap *heap, u32 slot, unsigned int i)
+{
+	unsigned long e = mafc_entry(heap, slot), seen;
+	struct page *page;
+	bool bit = false, cow;
+
+	do {
+		seen = e;
+		page = mafc_entry_page(seen);
+		if (!page)
+			return false;
+		/* After fork it may be replaced by a copy, and freed. */
+		cow = READ_ONCE(heap->cow);
+		if (!cow || get_page_unless_zero(page)) {
+			bit = test_bit(i, page_address(page));
+			if (cow)
+				put_page(page);
+		}
+		smp_rmb();	/* the bit before the second look */
+		e = mafc_entry(heap, slot);
+	} while (e != seen);
+	return bit;
+}
+
 /**
  * mafc_handed_out() - may the process touch this page?
  * @heap: of this heap
  * @slot: the page
  *
- * Looks into the page map, without a lock: the page of the map may be replaced
- * by a copy (after fork) meanwhile, and then a clear bit means nothing.
+ * Looks into the page map, without a lock.
  * Return: true for the meta region, else the bit.
  */
 bool mafc_handed_out(struct mafc_heap *heap, u32 slot)
 {
 	enum mafc_region region = mafc_slot_region(slot);
 	u32 index = mafc_slot_index(slot);
-	unsigned long e, *map;
-	u32 map_slot;
-	bool bit;
 
 	if (region == MAFC_META)
 		return true;
-	map_slot = mafc_slot(MAFC_META, heap->map[region] +
-			     index / (8 * PAGE_SIZE));
-	do {
-		e = mafc_entry(heap, map_slot);
-		if (!e)
-			return false;
-		map = page_address(mafc_entry_page(e));
-		bit = test_bit(index % (8 * PAGE_SIZE), map);
-		if (bit)
-			return true;
-		smp_rmb();	/* the bit before the second look */
-	} while (e != mafc_entry(heap, map_slot));
-	return false;
+	return map_bit(heap, mafc_slot(MAFC_META, heap->map[region] +
+				       index / (8 * PAGE_SIZE)),
+		       index % (8 * PAGE_SIZE));
 }
