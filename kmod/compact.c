@@ -868,8 +868,11 @@ static void visit(struct worker *w, struct mafc_heap *heap)
 		(msecs_to_jiffies(READ_ONCE(mafc_interval_ms)) << heap->backoff);
 }
 
-/* Visits the heaps whose time has come; returns when to come again. */
-static unsigned long visit_all(struct worker *w)
+/*
+ * Visits the heaps whose time has come, or all of them if @urgent; returns when
+ * to come again.
+ */
+static unsigned long visit_all(struct worker *w, bool urgent)
 {
 	unsigned long next = jiffies + msecs_to_jiffies(READ_ONCE(mafc_interval_ms));
 	struct mafc_heap *heap = NULL;
@@ -877,7 +880,7 @@ static unsigned long visit_all(struct worker *w)
 	while ((heap = mafc_heap_next(heap))) {
 		if (!READ_ONCE(heap->compact))
 			continue;
-		if (time_after_eq(jiffies, heap->next_pass))
+		if (urgent || time_after_eq(jiffies, heap->next_pass))
 			visit(w, heap);
 		if (time_before(heap->next_pass, next))
 			next = heap->next_pass;
@@ -893,6 +896,7 @@ static int compactor_main(void *data)
 {
 	struct worker *w = data;
 	unsigned long next;
+	bool urgent = false;
 	long timeout;
 
 	set_freezable();
@@ -900,12 +904,12 @@ static int compactor_main(void *data)
 	while (!kthread_should_stop()) {
 		next = jiffies + HZ;
 		if (READ_ONCE(mafc_enable) && READ_ONCE(mafc_budget_percent))
-			next = visit_all(w);
+			next = visit_all(w, urgent);
 		timeout = clamp_t(long, next - jiffies, 1, MAX_SCHEDULE_TIMEOUT);
 		wait_event_interruptible_timeout(compactor_wait,
 						 READ_ONCE(compactor_kicked) ||
 						 kthread_should_stop(), timeout);
-		WRITE_ONCE(compactor_kicked, false);
+		urgent = xchg(&compactor_kicked, false);
 		try_to_freeze();
 	}
 	worker_destroy(w);
@@ -913,7 +917,7 @@ static int compactor_main(void *data)
 }
 
 /**
- * mafc_compactor_kick() - something changed: look at the heaps now
+ * mafc_compactor_kick() - something changed: visit all heaps now
  *
  * Context: any.
  */

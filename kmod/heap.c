@@ -60,7 +60,7 @@ struct mafc_heap *mafc_heap_find(struct mm_struct *mm)
 	return heap;
 }
 
-/* The same people who may trace a process may look at its heap. */
+/* The owner of a process, and who may trace anybody's, may look at its heap. */
 static bool may_inspect(struct task_struct *task)
 {
 	const struct cred *mine = current_cred(), *his = get_task_cred(task);

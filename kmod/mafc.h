@@ -41,7 +41,7 @@
  *       leaf->sem		faults read; motion and leaf copying write
  *         i_mmap_rwsem, page-table locks	(inside the zap)
  *         pool->lock, heap->leaves.xa_lock	leaves of the order
- *   mafc_heaps.lock		the list of heaps; nothing is taken below it
+ *   heaps.lock			the list of heaps; below it pool->lock only
  *
  * A page lock is waited for with mmap_lock or heap->motion held, never with
  * leaf->sem; who has it waits for leaf->sem and memory only.  Who holds

@@ -19,7 +19,7 @@
  * device act on the caller's heap, and the mappings keep it alive.
  *
  * A page may be touched only while its bit in the page map is set; a touch of
- * any other page raises SIGBUS.  Small pages that come back into use hold
+ * any other page raises SIGBUS, once the kernel has taken the page away.  Small pages that come back into use hold
  * whatever this process left in them; large pages come back as zeros.
  *
  * DOC: spans
@@ -58,7 +58,8 @@
  *   ENOTTY   no such ioctl
  *   EINVAL   an unknown flag, non-zero padding, a value out of range, a
  *            structure shorter than its first version
- *   E2BIG    a longer structure whose unknown part is not zero
+ *   E2BIG    a longer structure whose unknown part is not zero, or which is
+ *            longer than a page
  *   EFAULT   the structure cannot be read or written
  *   ENODEV   the caller has no heap (of MAFC_IOC_SETUP: not before mmap)
  *   EEXIST   MAFC_IOC_SETUP: the caller has a heap already
@@ -67,7 +68,8 @@
  *   ENOMEM   no memory, or over the limit of the memory cgroup
  *   EINTR    a signal arrived; what had been done stays done
  *
- * An ioctl that fails has changed nothing (EINTR excepted, as said).
+ * An ioctl that fails has changed nothing, with these exceptions: EINTR as
+ * said; MAFC_IOC_RELEASE with ENOMEM may have dropped a part of the range.
  */
 #ifndef _UAPI_MAFC_H
 #define _UAPI_MAFC_H
@@ -356,7 +358,7 @@ struct mafc_policy {
 	__u32 compact;
 };
 
-#define MAFC_IOC_MAGIC		0xB5
+#define MAFC_IOC_MAGIC		0xD5
 #define MAFC_IOC_INFO		_IO(MAFC_IOC_MAGIC, 0)
 #define MAFC_IOC_SETUP		_IO(MAFC_IOC_MAGIC, 1)
 #define MAFC_IOC_STAT		_IO(MAFC_IOC_MAGIC, 2)
