@@ -160,7 +160,7 @@ static struct cache *cache_create(void)
 	struct cache *c;
 	unsigned i;
 
-	if (my.ended || !have_key)
+	if (my.ended || !have_key || options.debug)
 		return NULL;
 	c = pool_alloc(CACHE_BYTES);
 	if (!c)

@@ -14,6 +14,7 @@
 
 #include "cache.h"
 #include "central.h"
+#include "debug.h"
 #include "init.h"
 #include "large.h"
 #include "pages.h"
@@ -44,6 +45,7 @@ static void fork_child(void)
 	lock_reset(&pages_lock);
 	central_unlock(true);
 	cache_unlock(true);
+	debug_forked();
 }
 
 void fork_init(void)

@@ -12,9 +12,11 @@
 
 #include "cache.h"
 #include "classes.h"
+#include "debug.h"
 #include "init.h"
 #include "large.h"
 #include "malloc.h"
+#include "options.h"
 #include "report.h"
 
 static void *fail(int error)
@@ -43,6 +45,8 @@ static void noinline *alloc_slow(size_t size)
 		p = cache_pop(cls);
 		if (!p)
 			p = cache_refill(cls, size);
+		if (unlikely(p && options.debug))
+			debug_new(p, classes[cls].size);
 		if (likely(p))
 			return p;
 	}
@@ -74,6 +78,13 @@ static void release_large(void *p)
 		cache_overflow(cls, p);
 }
 
+static size_t block_size(const void *p)
+{
+	if (in_small(p))
+		return classes[heap.page_class[small_page(p)]].size;
+	return in_large(p) ? large_size(p) : 0;
+}
+
 static void noinline release_slow(void *p)
 {
 	int saved = errno;
@@ -81,6 +92,11 @@ static void noinline release_slow(void *p)
 
 	if (!p)
 		return;
+	if (unlikely(options.debug) && block_size(p)) {
+		p = debug_keep(p, block_size(p));
+		if (!p)
+			goto out;
+	}
 	if (in_small(p)) {
 		cls = heap.page_class[small_page(p)];
 		if (likely(cls))
@@ -92,6 +108,7 @@ static void noinline release_slow(void *p)
 	} else {
 		report_misuse("free of memory that is not from malloc", p);
 	}
+out:
 	errno = saved;
 }
 
@@ -101,13 +118,6 @@ static inline void release(void *p)
 	    likely(cache_push(heap.page_class[small_page(p)], p)))
 		return;
 	release_slow(p);
-}
-
-static size_t block_size(const void *p)
-{
-	if (in_small(p))
-		return classes[heap.page_class[small_page(p)]].size;
-	return in_large(p) ? large_size(p) : 0;
 }
 
 void *alloc_aligned(size_t align, size_t size)
@@ -272,8 +282,13 @@ size_t API(malloc_usable_size)(void *p)
 
 /* Under these names, programs and libraries reach past their own malloc. */
 #ifndef MAFC_PREFIX
+#if __has_attribute(copy)
+#define COPY(of) , copy(of)
+#else
+#define COPY(of)
+#endif
 #define ALIAS(of) \
-	__attribute__((alias(#of), copy(of), visibility("default")))
+	__attribute__((alias(#of), visibility("default") COPY(of)))
 void *__libc_malloc(size_t size) ALIAS(malloc);
 void *__libc_calloc(size_t n, size_t size) ALIAS(calloc);
 void *__libc_realloc(void *p, size_t size) ALIAS(realloc);

@@ -9,6 +9,7 @@
  *   MAFC_CACHE_KIB=n      most that one thread's cache may hold (default 4096)
  *   MAFC_RESERVE_GIB=n    address space to reserve (default 1024)
  *   MAFC_STATS=1          malloc_stats() when the program ends
+ *   MAFC_DEBUG=1          find writes after free, slowly (debug.c)
  *
  * All are ignored in programs that run with more rights than their caller.
  */
@@ -47,6 +48,8 @@ static void set_one(const char *name, const char *value)
 		options.compact = to_number(value);
 	else if (!strcmp(name, "MAFC_STATS"))
 		options.stats = to_number(value);
+	else if (!strcmp(name, "MAFC_DEBUG"))
+		options.debug = to_number(value);
 	else if (!strcmp(name, "MAFC_CACHE_KIB"))
 		options.cache_kib = to_number(value);
 	else if (!strcmp(name, "MAFC_RESERVE_GIB"))
@@ -57,7 +60,7 @@ static void set_one(const char *name, const char *value)
 
 static const char *const names[] = {
 	"MAFC_VERBOSE", "MAFC_REQUIRE", "MAFC_COMPACT", "MAFC_STATS",
-	"MAFC_CACHE_KIB", "MAFC_RESERVE_GIB", "MAFC_ON_ERROR",
+	"MAFC_DEBUG", "MAFC_CACHE_KIB", "MAFC_RESERVE_GIB", "MAFC_ON_ERROR",
 };
 
 /*

@@ -12,6 +12,7 @@ struct options {
 	bool require;
 	bool compact;
 	bool stats;
+	bool debug;
 	enum on_error on_error;
 	size_t cache_kib;
 	size_t reserve_gib;

@@ -18,6 +18,7 @@
 #include "init.h"
 #include "large.h"
 #include "malloc.h"
+#include "options.h"
 #include "os.h"
 #include "pages.h"
 #include "report.h"
@@ -148,6 +149,12 @@ void API(malloc_stats)(void)
 	stat_line("system bytes       = ", u.held);
 	stat_line("in use bytes       = ", u.small + u.large);
 	stat_line("fragmentation (%)  = ", mafc_get_fragmentation());
+}
+
+__attribute__((destructor)) static void stats_at_exit(void)
+{
+	if (options.stats)
+		API(malloc_stats)();
 }
 
 static void xml_size(FILE *f, unsigned cls)

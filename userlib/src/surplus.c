@@ -5,7 +5,7 @@
 
 #include "surplus.h"
 
-#define EPOCH_MS	250
+#define EPOCH_MS	1000
 #define CALLS		32
 
 uint32_t surplus_freed(struct surplus *s, uint32_t pages)

@@ -346,6 +346,30 @@ static bool misuse_carries_on(void)
 	return true;
 }
 
+static void run_self(const char *name, const char *value)
+{
+	char self[4096] = "";
+
+	if (readlink("/proc/self/exe", self, sizeof(self) - 1) < 0)
+		_exit(9);
+	setenv("MAFC_DEBUG", "1", 1);
+	setenv(name, value, 1);
+	execl(self, self, NULL);
+	_exit(9);
+}
+
+static void write_after_free(void)
+{
+	run_self("MISUSE_WRITE", "1");
+}
+
+static bool debug_finds_writes(void)
+{
+	CHECK(misuse(write_after_free) == 128 + SIGABRT);
+	CHECK(strstr(line, "write after free: 0x"));
+	return true;
+}
+
 static const struct ktap_test tests[] = {
 	{ "fork while threads allocate", fork_in_threads },
 	{ "fork: contents", fork_contents },
@@ -354,11 +378,22 @@ static const struct ktap_test tests[] = {
 	{ "1000 idle threads", idle_threads },
 	{ "little address space", small_address_space },
 	{ "misuse is found", misuse_is_found },
+	{ "MAFC_DEBUG finds writes after free", debug_finds_writes },
 	{ "misuse is survived on request", misuse_carries_on },
 };
 
 int main(void)
 {
+	int i;
+
+	if (getenv("MISUSE_WRITE")) {
+		victim = malloc(100);
+		free(victim);
+		victim[5] = 1;
+		for (i = 0; i < 5000; i++)
+			free(malloc(i));
+		return 0;
+	}
 	if (getenv("MISUSE_ONLY")) {
 		twice_at_once();
 		foreign();
