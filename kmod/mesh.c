@@ -8,26 +8,10 @@
  * So each field is read once and checked, every loop and copy is bounded by
  * what was checked, and a wrong value can only spoil the heap it stands in.
  *
- * Meshing span S into span D, one block size, both IDLE:
- * 1. Both become BUSY, so that the library hands out blocks of neither.
- * 2. S's live bits are set in D with an atomic OR.  A bit that was set already
- *    calls the mesh off.
- * 3. S's frames are taken away from under it (motion.c).  D's stay mapped: only
- *    places of D that are free are going to be written.
- * 4. S.canonical = D, and only then is S's bitmap exchanged for zero.  A bit
- *    that is missing from what comes back was freed since step 2, and is
- *    cleared in D as well.  A free that comes later finds its bit clear in S,
- *    reads canonical again and clears the bit in D.
- * 5. The live blocks are copied, D's frames are published under S's slots, the
- *    rings are spliced.  S becomes MESHED, D becomes IDLE and ROOT.
- *
- * Spans that had been meshed into S before are in its ring and go with it;
- * their canonical is set to D, after S's.  A free that still follows the old
- * way finds D through S.
- *
- * Dropping a page: it is taken away first, and then the bitmap is read again.
- * Who allocated a block in it before that is seen, and the page is put back;
- * who does so later finds no page-table entry, and waits, and gets a new page.
+ * Documentation/design.rst has the protocols; their steps are named below.  The
+ * order of step 4, canonical before the bitmap's exchange, is what lets a free
+ * at the same moment find its block; the order of a drop, zap before the last
+ * look at the bitmap, is what lets an allocation keep its page.
  */
 #include <linux/page_ref.h>
 #include <linux/highmem.h>

@@ -4,22 +4,10 @@
  *
  * DOC: the life of a page in motion
  *
- * 1. mafc_motion_add(): MOVING is set in the entry.  A fault that comes from
- *    here on waits.
- * 2. mafc_motion_zap(), first half: leaf->sem is taken for writing and let go.
- *    Faults that had read the entry before step 1 hold it for reading while
- *    they make their page-table entries; now they are through.
- * 3. mafc_motion_zap(), second half: the mappings are zapped and the TLBs
- *    flushed.  No thread reaches the frame through the heap any more.
- * 4. The frame's reference count is frozen at 1, our own.  It fails if some
- *    other part of the kernel uses the page (a pin: direct I/O, io_uring,
- *    ptrace), or if a fault that got the page before step 2 still carries it
- *    to the page table with a reference; then everything is put back.  Once
- *    frozen, nobody can take a reference: get_user_pages needs a page-table
- *    entry, and there is none.
- * 5. The contents are copied, or found to be of no use.
- * 6. mafc_motion_set() publishes the new entry, which lets waiters go on;
- *    mafc_motion_end() wakes them, and puts back what was not set.
+ * Documentation/design.rst tells it in full.  1: MOVING is set, a fault from
+ * here on waits.  2: faults that had read the entry before are waited for, by
+ * leaf->sem.  3: zap.  4: the reference count is frozen at our own, which fails
+ * for a pin.  5: copy.  6: the new entry is published, waiters wake up.
  *
  * Steps 1 to 6 are under heap->motion, one motion at a time per heap.  A fault
  * never takes that mutex, but for copying after fork.
