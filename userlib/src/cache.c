@@ -28,7 +28,7 @@
 #include "pool.h"
 #include "report.h"
 
-#define BUDGET_MIN	((size_t)64 << 10)
+#define BUDGET_MIN	((size_t)128 << 10)
 #define BUDGET_LEAST	((size_t)2 << 10)	/* one of very many threads */
 #define BUDGET_SHARE	24	/* of the heap: one part in so many */
 #define LOOK_EVERY	8	/* slow calls per look at another bin */

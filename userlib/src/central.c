@@ -29,6 +29,8 @@
 #define KEEP_PAGES	16
 /* Spans that the kernel is busy with are passed over, up to so many. */
 #define BUSY_MAX	8
+/* Blocks between the one worked on and the one fetched. */
+#define AHEAD		6
 
 #define IDLE_LISTED	(MAFC_SPAN_IDLE | MAFC_SPAN_LISTED)
 
@@ -336,12 +338,6 @@ struct batch {
 	uint64_t bits[MAFC_SPAN_BLOCKS_MAX / 64];
 };
 
-static void noinline report_twice(struct mafc_span *s, unsigned n)
-{
-	report_misuse("double free", (char *)span_address(s) +
-		      (size_t)n * classes[load(&s->size_class)].size);
-}
-
 /* Clear the bits of a batch, and see what that changes. */
 static void give_batch(struct batch *b, unsigned words)
 {
@@ -354,7 +350,9 @@ static void give_batch(struct batch *b, unsigned words)
 			continue;
 		twice = span_clear(b->span, i, b->bits[i], &root);
 		if (unlikely(twice))
-			report_twice(b->span, i * 64 + __builtin_ctzll(twice));
+			report_misuse("double free",
+				      span_block(b->span, i * 64 +
+						 __builtin_ctzll(twice)));
 		b->bits[i] = 0;
 	}
 	if (unlikely(!root))
@@ -366,43 +364,58 @@ static void give_batch(struct batch *b, unsigned words)
 		emptied(root);
 }
 
+static struct mafc_span *span_of(const void *p, unsigned pages)
+{
+	struct mafc_span *s = &heap.spans[small_page(p)];
+
+	return pages > 1 ? s - load(&s->head) : s;
+}
+
+/* The bits gathered so far go; the batch is of the span of @p from now on. */
+static void noinline next_span(struct batch *b, const void *p,
+			       const struct size_class *c)
+{
+	if (b->span)
+		give_batch(b, (c->blocks + 63) / 64);
+	b->span = span_of(p, c->pages);
+}
+
 /*
  * Blocks that lie next to each other in a bin often do so in a span as well:
- * such are cleared together.
+ * such are cleared together.  Where they do not, each descriptor is a cache miss
+ * to be started early.
  */
 void central_give(unsigned cls, void **blocks, unsigned n)
 {
 	const struct size_class *c = &classes[cls];
-	unsigned i, bit, words = (c->blocks + 63) / 64;
+	uint32_t size = c->size, end = size * c->blocks, off, bit;
+	uint64_t reciprocal = c->reciprocal, mask;
 	struct batch batch = { .span = NULL };
-	struct mafc_span *s;
-	size_t off;
+	uintptr_t base = 0;
+	unsigned i;
 
-	for (i = 0; i < n; i++)
-		__builtin_prefetch(&heap.spans[small_page(blocks[i])], 1);
 	for (i = 0; i < n; i++) {
-		s = &heap.spans[small_page(blocks[i])];
-		if (c->pages > 1)
-			s -= load(&s->head);
-		if (s != batch.span) {
-			if (batch.span)
-				give_batch(&batch, words);
-			batch.span = s;
+		if ((uintptr_t)blocks[i] - base >= end) {
+			if (i + AHEAD < n)
+				__builtin_prefetch(&heap.spans[
+					small_page(blocks[i + AHEAD])], 1);
+			next_span(&batch, blocks[i], c);
+			base = span_address(batch.span);
 		}
-		off = (uintptr_t)blocks[i] - span_address(s);
-		bit = off * c->reciprocal >> 32;
-		if (unlikely((size_t)bit * c->size != off ||
-			     bit >= c->blocks)) {
+		off = (uintptr_t)blocks[i] - base;
+		bit = off * reciprocal >> 32;
+		if (unlikely(bit * size != off || off >= end)) {
 			report_misuse("free of a pointer into a block",
 				      blocks[i]);
 			continue;
 		}
-		if (unlikely(batch.bits[bit / 64] >> bit % 64 & 1))
-			report_twice(s, bit);
-		batch.bits[bit / 64] |= 1ULL << bit % 64;
+		mask = 1ULL << bit % 64;
+		if (unlikely(batch.bits[bit / 64] & mask))
+			report_misuse("double free", blocks[i]);
+		batch.bits[bit / 64] |= mask;
 	}
 	if (batch.span)
-		give_batch(&batch, words);
+		give_batch(&batch, (c->blocks + 63) / 64);
 	count_add(&heap.meta->classes[cls].frees, n);
 }
 

@@ -22,7 +22,7 @@
 struct heap heap;
 
 static struct lock start_lock;
-static bool started;
+bool heap_started;
 
 static void no_device(void)
 {
@@ -64,24 +64,22 @@ static bool start(void)
 	return true;
 }
 
-bool noinline heap_start(void)
+bool noinline heap_start_slow(void)
 {
 	static bool failed;
 	bool first = false;
 	int saved = errno;
 
-	if (likely(load_acquire(&started)))
-		return true;
 	lock_take(&start_lock);
-	if (!started && !failed) {
+	if (!heap_started && !failed) {
 		first = start();
 		failed = !first;
-		store_release(&started, first);
+		store_release(&heap_started, first);
 	}
 	lock_drop(&start_lock);
 	/* May call malloc, which finds the heap by now. */
 	if (first)
 		fork_init();
 	errno = saved;
-	return started;
+	return heap_started;
 }

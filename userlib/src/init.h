@@ -5,8 +5,15 @@
 
 #include "types.h"
 
+extern bool heap_started;
+bool heap_start_slow(void);
+
 /* Make the heap if there is none yet; false: there is no memory for one. */
-bool heap_start(void);
+static inline bool heap_start(void)
+{
+	return likely(load_acquire(&heap_started)) || heap_start_slow();
+}
+
 /* Register for fork(); safe to call from within malloc. */
 void fork_init(void);
 

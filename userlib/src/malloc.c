@@ -34,24 +34,30 @@ static void *alloc_large(size_t size, size_t align, bool zero)
 	return large_alloc(size, align, zero);
 }
 
+static void *alloc_medium(size_t size)
+{
+	unsigned cls = class_of_pages[pages_of(size)];
+	void *p = cache_pop(cls);
+
+	return likely(p) ? p : cache_refill(cls, size);
+}
+
 static void noinline *alloc_slow(size_t size)
 {
-	unsigned cls;
-	void *p;
+	void *p = NULL;
 
-	if (size <= MEDIUM_MAX && heap_start()) {
-		cls = size <= SMALL_MAX ? class_of(size) :
-					  class_of_pages[pages_of(size)];
-		p = cache_pop(cls);
-		if (!p)
-			p = cache_refill(cls, size);
-		if (unlikely(p && options.debug))
-			debug_new(p, classes[cls].size);
-		if (likely(p))
-			return p;
+	if (likely(heap_start())) {
+		if (size <= SMALL_MAX)
+			p = cache_refill(class_of(size), size);
+		else if (size <= MEDIUM_MAX)
+			p = alloc_medium(size);
 	}
 	/* Also when the small region is full. */
-	return alloc_large(size, GRAIN, false);
+	if (unlikely(!p))
+		return alloc_large(size, GRAIN, false);
+	if (unlikely(options.debug))
+		debug_new(p, size);
+	return p;
 }
 
 static inline void *alloc(size_t size)

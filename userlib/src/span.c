@@ -84,30 +84,17 @@ static uint64_t claim_word(struct mafc_span *s, unsigned word, unsigned blocks,
 }
 
 /*
- * Step for a walk over @n places that comes by each of them once.  No prime
- * above n divides n, so that step and n have no common divisor.
- */
-static unsigned random_step(unsigned n, uint64_t random)
-{
-	static const uint16_t primes[16] = {
-		257, 269, 281, 293, 313, 337, 353, 379,
-		401, 421, 443, 463, 487, 509, 547, 577,
-	};
-
-	return primes[random % 16] % n;
-}
-
-/*
  * A program that frees every second block must not free every second bit of
- * each span: equal bitmaps do not mesh.  So the blocks come in an order that
- * differs from claim to claim, yet costs next to nothing; span by span, so that
- * blocks freed in the order of allocation go back span by span.
+ * each span: equal bitmaps do not mesh.  So the order starts at a random place,
+ * and shifted bitmaps often do, the regular ones best of all.  Beyond that it is
+ * that of the addresses, which the hardware prefetches; the last block comes
+ * first, as bins are stacks.
  */
 unsigned span_claim(struct mafc_span *s, void **blocks, unsigned want,
 		    uint64_t random)
 {
 	const struct size_class *c = &classes[load(&s->size_class)];
-	unsigned word, words = (c->blocks + 63) / 64, n = 0, step, to;
+	unsigned word, words = (c->blocks + 63) / 64, n = 0, to;
 	uint64_t taken[MAFC_SPAN_BLOCKS_MAX / 64];
 	uintptr_t base = span_address(s);
 
@@ -117,14 +104,12 @@ unsigned span_claim(struct mafc_span *s, void **blocks, unsigned want,
 	}
 	if (!n)
 		return 0;
-	step = random_step(n, random);
 	to = (random >> 32) * n >> 32;
 	for (word = 0; word < words; word++, base += 64 * (uintptr_t)c->size)
 		for (; taken[word]; taken[word] &= taken[word] - 1) {
 			blocks[to] = (void *)(base + (uintptr_t)c->size *
 					      __builtin_ctzll(taken[word]));
-			to += step;
-			to = to >= n ? to - n : to;
+			to = to ? to - 1 : n - 1;
 		}
 	return n;
 }

@@ -28,6 +28,13 @@ static inline uintptr_t span_address(const struct mafc_span *s)
 	return heap.small + ((uintptr_t)span_number(s) << PAGE_SHIFT);
 }
 
+/* Block number @n of the span. */
+static inline void *span_block(const struct mafc_span *s, unsigned n)
+{
+	return (void *)(span_address(s) +
+			(uintptr_t)n * classes[load(&s->size_class)].size);
+}
+
 static inline bool span_empty(const struct mafc_span *s)
 {
 	return !(load(&s->bitmap[0]) | load(&s->bitmap[1]) |
