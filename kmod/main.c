@@ -16,6 +16,9 @@
 
 #include "mafc.h"
 
+#define CREATE_TRACE_POINTS
+#include "trace.h"
+
 #define MAFC_FS_MAGIC	0x4d414643
 
 static struct vfsmount *mafc_mnt;

@@ -47,7 +47,6 @@
  *	the order by live blocks
  * @sig: signature
  * @live: live blocks, 1 to 255
- * @dst_only: not to be proposed as source, hence in no list
  */
 struct span {
 	u32 id;
@@ -57,7 +56,6 @@ struct span {
 	u16 at;
 	u16 sig;
 	u8 live;
-	bool dst_only;
 };
 
 static struct span *span(const struct mafc_matcher *m, unsigned int i)
@@ -124,8 +122,7 @@ static void take(struct mafc_matcher *m, u16 i)
 	span(m, other)->place = s->place;
 	if (!m->left[k])
 		m->levels[k / 64] &= ~(1ULL << (k % 64));
-	if (!s->dst_only)
-		list_del(m, i);
+	list_del(m, i);
 }
 
 /* Sorts the spans by live blocks: a counting sort. */
@@ -256,7 +253,7 @@ static u16 find_probe(struct mafc_matcher *m)
 			u16 i = span(m, at)->at;
 
 			m->steps++;
-			if (!span(m, i)->dst_only && disjoint(m, i))
+			if (disjoint(m, i))
 				return i;
 		}
 	}
@@ -337,8 +334,16 @@ int mafc_matcher_reset(struct mafc_matcher *m, unsigned int nblocks)
 	return valid ? 0 : -EINVAL;
 }
 
-static int add(struct mafc_matcher *m, u32 id, const u64 bits[4],
-	       bool dst_only)
+/**
+ * mafc_matcher_add() - add a span to the round
+ * @m: the matcher
+ * @id: the caller's name of the span
+ * @bits: its live blocks
+ *
+ * Return: 0; -EINVAL for a span that is empty, full, or has bits beyond its
+ * last block; -ENOSPC if the round is full; -EBUSY once proposing has begun.
+ */
+int mafc_matcher_add(struct mafc_matcher *m, u32 id, const u64 bits[4])
 {
 	unsigned int live = 0, w;
 	struct span *s;
@@ -361,43 +366,11 @@ static int add(struct mafc_matcher *m, u32 id, const u64 bits[4],
 	s->id = id;
 	s->sig = bits[0];
 	s->live = live;
-	s->dst_only = dst_only;
 	memcpy(bitmap(m, m->count), bits, m->words * sizeof(u64));
 	m->left[live]++;
-	if (!dst_only)
-		list_push(m, m->count);
+	list_push(m, m->count);
 	m->count++;
 	return 0;
-}
-
-/**
- * mafc_matcher_add() - add a span to the round
- * @m: the matcher
- * @id: the caller's name of the span
- * @bits: its live blocks
- *
- * Return: 0; -EINVAL for a span that is empty, full, or has bits beyond its
- * last block; -ENOSPC if the round is full; -EBUSY once proposing has begun.
- */
-int mafc_matcher_add(struct mafc_matcher *m, u32 id, const u64 bits[4])
-{
-	return add(m, id, bits, false);
-}
-
-/**
- * mafc_matcher_add_dst() - add a span that can only be a destination
- * @m: the matcher
- * @id: the caller's name of the span
- * @bits: its live blocks
- *
- * For spans that must stay where they are, as pinned ones, or that are costly
- * to move, as those that many virtual pages share.
- *
- * Return: as mafc_matcher_add().
- */
-int mafc_matcher_add_dst(struct mafc_matcher *m, u32 id, const u64 bits[4])
-{
-	return add(m, id, bits, true);
 }
 
 /**

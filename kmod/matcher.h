@@ -87,7 +87,6 @@ size_t mafc_matcher_size(u32 max_spans);
 void mafc_matcher_init(struct mafc_matcher *m, u32 max_spans);
 int mafc_matcher_reset(struct mafc_matcher *m, unsigned int nblocks);
 int mafc_matcher_add(struct mafc_matcher *m, u32 id, const u64 bits[4]);
-int mafc_matcher_add_dst(struct mafc_matcher *m, u32 id, const u64 bits[4]);
 bool mafc_matcher_next(struct mafc_matcher *m, u32 *dst, u32 *src);
 void mafc_matcher_done(struct mafc_matcher *m, bool meshed);
 

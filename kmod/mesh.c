@@ -14,7 +14,6 @@
  * look at the bitmap, is what lets an allocation keep its page.
  */
 #include <linux/page_ref.h>
-#include <linux/highmem.h>
 
 #include "mafc.h"
 #include "trace.h"

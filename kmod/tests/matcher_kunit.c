@@ -142,24 +142,6 @@ static void matcher_all_sizes(struct kunit *test)
 	}
 }
 
-static void matcher_dst_only(struct kunit *test)
-{
-	struct round *r = test->priv;
-	u64 full[4] = { 0x00ff }, less[4] = { 0x0100 };
-	u32 dst, src;
-
-	mafc_matcher_reset(r->m, 16);
-	KUNIT_EXPECT_EQ(test, mafc_matcher_add_dst(r->m, 1, less), 0);
-	KUNIT_EXPECT_EQ(test, mafc_matcher_add_dst(r->m, 2, full), 0);
-	KUNIT_EXPECT_FALSE(test, mafc_matcher_next(r->m, &dst, &src));
-	mafc_matcher_reset(r->m, 16);
-	KUNIT_EXPECT_EQ(test, mafc_matcher_add(r->m, 1, less), 0);
-	KUNIT_EXPECT_EQ(test, mafc_matcher_add_dst(r->m, 2, full), 0);
-	KUNIT_EXPECT_TRUE(test, mafc_matcher_next(r->m, &dst, &src));
-	KUNIT_EXPECT_EQ(test, dst, 2U);
-	KUNIT_EXPECT_EQ(test, src, 1U);
-}
-
 static void matcher_bad_input(struct kunit *test)
 {
 	struct round *r = test->priv;
@@ -182,7 +164,6 @@ static void matcher_bad_input(struct kunit *test)
 static struct kunit_case matcher_cases[] = {
 	KUNIT_CASE(matcher_packs),
 	KUNIT_CASE(matcher_all_sizes),
-	KUNIT_CASE(matcher_dst_only),
 	KUNIT_CASE(matcher_bad_input),
 	{}
 };

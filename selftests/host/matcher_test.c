@@ -12,7 +12,6 @@
 struct model {
 	u64 bits[SPANS][4];
 	bool gone[SPANS];	/* meshed away, or dropped from the round */
-	bool dst_only[SPANS];
 	unsigned int n;
 	unsigned int nblocks;
 };
@@ -56,11 +55,7 @@ static void populate(struct model *w, struct mafc_matcher *m, unsigned int n,
 		k = live(w->bits[i]);
 		w->gone[i] = k == 0 || k == nblocks;
 		want = w->gone[i] ? -EINVAL : 0;
-		w->dst_only[i] = below(seed, 16) == 0;
-		if (w->dst_only[i])
-			EXPECT(mafc_matcher_add_dst(m, i, w->bits[i]) == want);
-		else
-			EXPECT(mafc_matcher_add(m, i, w->bits[i]) == want);
+		EXPECT(mafc_matcher_add(m, i, w->bits[i]) == want);
 	}
 }
 
@@ -75,7 +70,7 @@ static unsigned int play(struct model *w, struct mafc_matcher *m,
 		if (m->paused)
 			continue;
 		if (dst >= w->n || src >= w->n || dst == src ||
-		    w->gone[dst] || w->gone[src] || w->dst_only[src] ||
+		    w->gone[dst] || w->gone[src] ||
 		    !disjoint(w->bits[dst], w->bits[src]) ||
 		    live(w->bits[src]) > live(w->bits[dst]) ||
 		    proposals++ > w->n) {
@@ -104,7 +99,6 @@ static bool pair_left(const struct model *w)
 	for (i = 0; i < w->n; i++) {
 		for (k = 0; k < w->n; k++) {
 			if (i != k && !w->gone[i] && !w->gone[k] &&
-			    !(w->dst_only[i] && w->dst_only[k]) &&
 			    disjoint(w->bits[i], w->bits[k]))
 				return true;
 		}
@@ -141,8 +135,6 @@ static void test_nothing_overlooked(void)
 	for (i = 0; i < 1500 && !ktap_failed; i++) {
 		populate(w, m, below(&seed, SPANS), 2 + below(&seed, 15),
 			 5 + below(&seed, 60), &seed);
-		/* a span that can only be a destination hides no pair here */
-		memset(w->dst_only, 0, sizeof(w->dst_only));
 		mafc_matcher_reset(m, w->nblocks);
 		for (unsigned int k = 0; k < w->n; k++)
 			mafc_matcher_add(m, k, w->bits[k]);
@@ -171,7 +163,7 @@ static void test_fullest_first(void)
 				continue;
 			if (live(w->bits[k]) > most)
 				most = live(w->bits[k]);
-			if (k != dst && !w->dst_only[k] &&
+			if (k != dst &&
 			    disjoint(w->bits[k], w->bits[dst]) &&
 			    live(w->bits[k]) > best)
 				best = live(w->bits[k]);
@@ -185,7 +177,7 @@ static void test_fullest_first(void)
 			    live(w->bits[k]) <= live(w->bits[dst]))
 				continue;
 			for (j = 0; j < SPANS; j++)
-				EXPECT(w->gone[j] || w->dst_only[j] || j == k ||
+				EXPECT(w->gone[j] || j == k ||
 				       !disjoint(w->bits[k], w->bits[j]));
 		}
 	}
@@ -230,7 +222,6 @@ static void test_near_optimum(void)
 		populate(w, m, 9, 8, 20 + below(&seed, 30), &seed);
 		mafc_matcher_reset(m, 8);
 		for (k = 0; k < 9; k++) {
-			w->dst_only[k] = false;
 			if (w->gone[k])
 				continue;
 			mafc_matcher_add(m, k, w->bits[k]);

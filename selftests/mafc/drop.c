@@ -183,7 +183,7 @@ TEST_F(drop, not_in_other_states)
 }
 
 /* The program sleeps and never calls again: the kthread does it. */
-TEST_F_TIMEOUT(drop, idle_process, 60)
+TEST_F_TIMEOUT(drop, idle_process, 60 * SLOW)
 {
 	const uint64_t interval = tunable("interval_ms");
 	struct heap *h = &self->h;
@@ -249,7 +249,7 @@ static void *claim_and_free(void *arg)
 
 #define CLAIMERS	4
 
-TEST_F_TIMEOUT(drop, claim_during_drop, 120)
+TEST_F_TIMEOUT(drop, claim_during_drop, 120 * SLOW)
 {
 	const uint64_t want = scaled(3000, 2);
 	struct heap *h = &self->h;

@@ -619,7 +619,7 @@ FIXTURE_TEARDOWN(fork_load)
 	heap_close(&self->h);
 }
 
-TEST_F_TIMEOUT(fork_load, no_torn_pages, 120)
+TEST_F_TIMEOUT(fork_load, no_torn_pages, 120 * SLOW)
 {
 	const unsigned int forks = scaled(40, 2);
 	struct shuffler sh = { .h = &self->h };

@@ -183,7 +183,7 @@ FIXTURE_TEARDOWN(kills)
 	tunable_set("interval_ms", "1000");
 }
 
-TEST_F_TIMEOUT(kills, thousand_forks, 250)
+TEST_F_TIMEOUT(kills, thousand_forks, 250 * SLOW)
 {
 	const unsigned int n = 1000;
 	uint64_t heaps = counter("heaps"), usage;
@@ -234,7 +234,7 @@ static void *shuffle(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(kills, exit_in_threads, 60)
+TEST_F_TIMEOUT(kills, exit_in_threads, 60 * SLOW)
 {
 	uint64_t heaps = counter("heaps");
 	unsigned int i, n = scaled(60, 2);
@@ -273,7 +273,7 @@ TEST_F_TIMEOUT(kills, exit_in_threads, 60)
 }
 
 /* Many children at once, which die in any order. */
-TEST_F_TIMEOUT(kills, crowd, 60)
+TEST_F_TIMEOUT(kills, crowd, 60 * SLOW)
 {
 	const unsigned int n = scaled(64, 2);
 	uint64_t heaps = counter("heaps");

@@ -243,7 +243,7 @@ static void *touch_and_release(void *arg)
 }
 
 /* A fault in the block beside the place that pages are moved to. */
-TEST_F_TIMEOUT(large, remap_beside_faults, 60)
+TEST_F_TIMEOUT(large, remap_beside_faults, 60 * SLOW)
 {
 	const unsigned int rounds = scaled(500, 2);
 	struct neighbour n = { .h = &self->h, .page = 63 };
@@ -327,7 +327,7 @@ static int release_during_writes(struct heap *h, unsigned int rounds)
 	return wrong(h, 0, 64, 0, 7);
 }
 
-TEST_F_TIMEOUT(large, release_during_writes, 60)
+TEST_F_TIMEOUT(large, release_during_writes, 60 * SLOW)
 {
 	EXPECT_EQ(0, release_during_writes(&self->h, scaled(500, 2)));
 }
@@ -341,7 +341,7 @@ static int hold_pages(void *arg)
 }
 
 /* The same after fork, while a child has the pages too. */
-TEST_F_TIMEOUT(large, release_during_writes_after_fork, 60)
+TEST_F_TIMEOUT(large, release_during_writes_after_fork, 60 * SLOW)
 {
 	struct heap *h = &self->h, child = *h;
 	int p[2];
@@ -411,7 +411,7 @@ TEST_F(large, after_fork)
 }
 
 /* Moving written pages under a thread that goes on writing at both places. */
-TEST_F_TIMEOUT(large, remap_during_writes_elsewhere, 60)
+TEST_F_TIMEOUT(large, remap_during_writes_elsewhere, 60 * SLOW)
 {
 	struct heap *h = &self->h;
 	struct ranges x = { .h = h };

@@ -339,7 +339,7 @@ static void *free_all(void *arg)
 	}
 }
 
-TEST_F_TIMEOUT(mesh, free_during_mesh, 120)
+TEST_F_TIMEOUT(mesh, free_during_mesh, 120 * SLOW)
 {
 	const unsigned int rounds = scaled(150, 2);
 	_Atomic unsigned int round = 0, done;

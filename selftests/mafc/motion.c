@@ -407,7 +407,7 @@ static void fork_once(unsigned int n)
 	child_status(pid);
 }
 
-TEST_F_TIMEOUT(motion, no_update_is_lost, 240)
+TEST_F_TIMEOUT(motion, no_update_is_lost, 240 * SLOW)
 {
 	struct arena *a = &self->a;
 	uint64_t owned = 0;

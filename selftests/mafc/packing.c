@@ -124,7 +124,7 @@ FIXTURE_VARIANT_ADD(packing, of_2048_bytes) {
 FIXTURE_VARIANT_ADD(packing, of_three_pages) {
 	SHAPE(400, 1536, 8, 3), 250, 2250 };
 
-TEST_F_TIMEOUT(packing, bound, 100)
+TEST_F_TIMEOUT(packing, bound, 100 * SLOW)
 {
 	uint64_t live = churn(&self->h, &variant->s, variant->permille);
 	uint64_t bytes = live * variant->s.block_size, frames, reserve;

@@ -307,7 +307,7 @@ static void *use_disk(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(pins, direct_io, 60)
+TEST_F_TIMEOUT(pins, direct_io, 60 * SLOW)
 {
 	struct heap *h = &self->h;
 	struct disk_user u[2];
@@ -340,7 +340,7 @@ TEST_F_TIMEOUT(pins, direct_io, 60)
 }
 
 /* System calls that read and write the heap's pages while these move. */
-TEST_F_TIMEOUT(pins, system_calls, 60)
+TEST_F_TIMEOUT(pins, system_calls, 60 * SLOW)
 {
 	const unsigned int rounds = scaled(3000, 3);
 	struct heap *h = &self->h;
