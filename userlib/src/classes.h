@@ -11,9 +11,9 @@
  */
 #define MEDIUM_MAX	((size_t)256 << 10)
 
-extern unsigned nclasses;
-extern unsigned all_classes;
-extern uint8_t class_of_pages[(MEDIUM_MAX >> PAGE_SHIFT) + 1];
+extern INTERNAL unsigned nclasses;
+extern INTERNAL unsigned all_classes;
+extern INTERNAL uint8_t class_of_pages[(MEDIUM_MAX >> PAGE_SHIFT) + 1];
 
 void classes_init(void);
 /* Class of blocks of at least @size bytes, aligned to @align; 0: none. */

@@ -5,7 +5,7 @@
 
 #include "types.h"
 
-extern bool heap_started;
+extern INTERNAL bool heap_started;
 bool heap_start_slow(void);
 
 /* Make the heap if there is none yet; false: there is no memory for one. */

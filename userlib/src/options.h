@@ -18,7 +18,7 @@ struct options {
 	size_t reserve_gib;
 };
 
-extern struct options options;
+extern INTERNAL struct options options;
 
 void options_read(void);
 

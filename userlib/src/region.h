@@ -37,7 +37,7 @@ enum reserve_id {
 	RES_COUNT
 };
 
-extern struct reserve reserves[RES_COUNT];
+extern INTERNAL struct reserve reserves[RES_COUNT];
 
 /**
  * struct region_plan - how large the regions are to be

@@ -66,6 +66,8 @@
  * tests can link the library under a sanitizer that brings its own malloc.
  */
 #define MAFC_EXPORT __attribute__((visibility("default")))
+/* For variables of other files: reached without the global offset table. */
+#define INTERNAL __attribute__((visibility("hidden")))
 #ifdef MAFC_PREFIX
 #define API(name) mafc_##name
 #else
@@ -115,9 +117,9 @@ struct size_class {
 	uint16_t bin_max;
 };
 
-extern struct heap heap;
-extern struct size_class classes[NCLASSES];
-extern uint8_t class_of_grains[SMALL_MAX / GRAIN + 1];
+extern INTERNAL struct heap heap;
+extern INTERNAL struct size_class classes[NCLASSES];
+extern INTERNAL uint8_t class_of_grains[SMALL_MAX / GRAIN + 1];
 
 /* The class that serves @size bytes, at most SMALL_MAX. */
 static inline unsigned class_of(size_t size)
