@@ -144,6 +144,7 @@ static bool mark_listed(struct mafc_span *s)
 
 	for (;;) {
 		base = MAFC_SPAN_STATE(state);
+		race_window();
 		if ((state & MAFC_SPAN_LISTED) ||
 		    (base != MAFC_SPAN_IDLE && base != MAFC_SPAN_BUSY))
 			return false;
@@ -164,6 +165,7 @@ static void detach(struct central *k, struct mafc_span *s,
 		span_change(s, MAFC_SPAN_ATTACHED, IDLE_LISTED);
 		return;
 	}
+	race_window();
 	span_change(s, MAFC_SPAN_ATTACHED, MAFC_SPAN_IDLE);
 	/* A free that still saw it ATTACHED relies on us. */
 	if (span_used(s) < c->blocks && mark_listed(s))
@@ -197,12 +199,14 @@ static enum verdict examine(struct central *k, struct mafc_span *s,
 			list_link(k, s, list);
 			return MOVED;
 		}
+		race_window();
 		if (!span_change(s, IDLE_LISTED, MAFC_SPAN_ATTACHED))
 			return SKIPPED;
 		list_unlink(k, s);
 		return TAKEN;
 	case MAFC_SPAN_MESHED:
 		list_unlink(k, s);
+		race_window();
 		unlist(s);
 		/* It may have died in between, and then nobody else looks. */
 		if (MAFC_SPAN_STATE(span_state(s)) == MAFC_SPAN_DEAD)

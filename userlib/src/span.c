@@ -77,6 +77,7 @@ static uint64_t claim_word(struct mafc_span *s, unsigned word, unsigned blocks,
 	if (blocks - word * 64 < 64)
 		take &= (1ULL << (blocks - word * 64)) - 1;
 	take = lowest_bits(take, want);
+	race_window();
 	if (take)
 		take &= ~__atomic_fetch_or(&s->bitmap[word], take,
 					   __ATOMIC_SEQ_CST);
@@ -134,6 +135,7 @@ uint64_t span_clear(struct mafc_span *s, unsigned word, uint64_t mask,
 	struct mafc_span *r = span_root(s), *now;
 
 	for (;;) {
+		race_window();
 		mask &= ~__atomic_fetch_and(&r->bitmap[word], ~mask,
 					    __ATOMIC_SEQ_CST);
 		if (likely(!mask))

@@ -11,6 +11,17 @@
 
 #include "types.h"
 
+/*
+ * Where the kernel may come in between two of our steps.  A test makes that
+ * likely.
+ */
+#ifdef MAFC_TEST_FILE
+void mafc_test_race(void);
+#define race_window()	mafc_test_race()
+#else
+#define race_window()	do { } while (0)
+#endif
+
 /* Our use of mafc_span.lib[]. */
 #define span_next(s)	((s)->lib[0])	/* page number of a span, 0: none */
 #define span_prev(s)	((s)->lib[1])

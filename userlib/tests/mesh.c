@@ -40,6 +40,15 @@ static char *alias;	/* the whole file, always accessible */
 
 #define at(page)	((char *)heap.small + (size_t)(page) * PAGE_SIZE)
 
+/* Called by either side between two steps: let the others run, now and then. */
+void mafc_test_race(void)
+{
+	static _Thread_local unsigned seed = 1;
+
+	if (rand_r(&seed) % 64 == 0)
+		sched_yield();
+}
+
 /* A page in motion: come back until it is there.  For too long: a real fault. */
 static void on_fault(int sig, siginfo_t *info, void *context)
 {
@@ -152,13 +161,16 @@ static bool mesh_busy(struct mafc_span *a, struct mafc_span *b)
 	uint64_t live[4], left[4];
 	int i;
 
+	sched_yield();
 	for (i = 0; i < 4; i++)
 		live[i] = __atomic_load_n(&b->bitmap[i], __ATOMIC_SEQ_CST);
 	if (!claim_places(a, live))
 		return false;
+	sched_yield();
 	mprotect(at(pb), b->npages * PAGE_SIZE, PROT_NONE);
 	__atomic_fetch_or(&a->state, MAFC_SPAN_ROOT, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&b->canonical, pa, __ATOMIC_SEQ_CST);
+	mafc_test_race();
 	for (i = 0; i < 4; i++) {
 		left[i] = __atomic_exchange_n(&b->bitmap[i], 0,
 					      __ATOMIC_SEQ_CST);
@@ -360,7 +372,8 @@ static bool meshed_under_threads(void)
 {
 	struct sigaction sa = { .sa_flags = SA_SIGINFO | SA_NODEFER };
 	pthread_t t[WORKERS], k;
-	int i;
+	uint32_t page;
+	int i, left = 0;
 
 	mafc_free(mafc_malloc(1));
 	alias = mmap(NULL, heap.small_bytes, PROT_READ | PROT_WRITE,
@@ -381,6 +394,12 @@ static bool meshed_under_threads(void)
 	       meshed, dissolved, dropped, buried, called_off, pages_top());
 	CHECK(!failures);
 	CHECK(enough());
+	/* All blocks are free: no bit may have been lost on its way. */
+	mafc_malloc_trim(0);
+	for (page = 1; page < pages_top(); page++)
+		left += !is_empty(&heap.spans[page]);
+	printf("# spans with bits left: %d\n", left);
+	CHECK(!left);
 	return true;
 }
 
