@@ -171,17 +171,18 @@ void mafc_drop_flush(struct mafc_heap *heap, struct mafc_drop *drop)
 	mafc_motion_zap(heap, true);
 	for (i = 0; i < drop->n; i++) {
 		page = mafc_entry_page(heap->mo.s[i].entry);
-		if (!page_idle(heap, drop->p[i].slot, drop->p[i].head,
-			       drop->p[i].block_size, drop->p[i].nblocks,
-			       drop->p[i].npages))
-			continue;
+		/* Frozen before the look: no late entry can write after it. */
 		if (!page_ref_freeze(page, 1)) {
 			mafc_count(heap, MAFC_N_PINNED, 1);
 			continue;
 		}
-		mafc_motion_set(heap, i, 0);
+		if (page_idle(heap, drop->p[i].slot, drop->p[i].head,
+			      drop->p[i].block_size, drop->p[i].nblocks,
+			      drop->p[i].npages)) {
+			mafc_motion_set(heap, i, 0);
+			freed[n++] = page;
+		}
 		page_ref_unfreeze(page, 1);
-		freed[n++] = page;
 	}
 	mafc_motion_end(heap);
 	trace_mafc_drop(drop->p[0].slot, drop->n, n);
