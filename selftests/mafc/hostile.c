@@ -399,7 +399,7 @@ FIXTURE_TEARDOWN(hostile)
 	child_status(_pid);						\
 })
 
-TEST_F_TIMEOUT(hostile, shared_memory, 200)
+TEST_F_TIMEOUT(hostile, shared_memory, 200 * SLOW)
 {
 	EXPECT_EQ(0, IN_GROUP(fuzz_memory(&self->s->sum)));
 	TH_LOG("%llu steps: %llu meshed, %llu dropped, %llu moved",
@@ -413,7 +413,7 @@ TEST_F_TIMEOUT(hostile, shared_memory, 200)
 	EXPECT_LT(50, self->s->sum.moved);
 }
 
-TEST_F_TIMEOUT(hostile, ioctls, 200)
+TEST_F_TIMEOUT(hostile, ioctls, 200 * SLOW)
 {
 	EXPECT_EQ(0, IN_GROUP(fuzz_ioctls(&self->s->calls)));
 	EXPECT_LE(steps_wanted() / 10, self->s->calls);
@@ -444,7 +444,7 @@ static int overlapping_drops(void)
 	return 0;
 }
 
-TEST_F_TIMEOUT(hostile, overlapping_drops, 60)
+TEST_F_TIMEOUT(hostile, overlapping_drops, 60 * SLOW)
 {
 	EXPECT_EQ(0, IN_GROUP(overlapping_drops()));
 }
@@ -523,7 +523,7 @@ static int crossing_meshes(void)
 	return 0;
 }
 
-TEST_F_TIMEOUT(hostile, crossing_meshes, 60)
+TEST_F_TIMEOUT(hostile, crossing_meshes, 60 * SLOW)
 {
 	EXPECT_EQ(0, IN_GROUP(crossing_meshes()));
 }

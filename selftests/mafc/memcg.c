@@ -99,7 +99,7 @@ static uint64_t held(pid_t pid)
 }
 
 /* What is held is charged, to whoever touched it, and comes back. */
-TEST_F_TIMEOUT(memcg, charges, 60)
+TEST_F_TIMEOUT(memcg, charges, 60 * SLOW)
 {
 	uint64_t bytes, kernel, start;
 	struct gate g;
@@ -187,7 +187,7 @@ FIXTURE_TEARDOWN(limit)
 }
 
 /* Over the limit the group's OOM killer acts, in the group, and soon. */
-TEST_F_TIMEOUT(limit, kills_inside, 100)
+TEST_F_TIMEOUT(limit, kills_inside, 100 * SLOW)
 {
 	uint64_t start = now_ms();
 	pid_t pid, beside;
@@ -253,7 +253,7 @@ TEST_F_TIMEOUT(limit, kills_inside, 100)
  * The compactor works on a heap whose group is at its limit, and must not be
  * the one who goes over it.
  */
-TEST_F_TIMEOUT(memcg, compaction_at_the_limit, 60)
+TEST_F_TIMEOUT(memcg, compaction_at_the_limit, 60 * SLOW)
 {
 	char limit[32];
 	struct gate g;
@@ -290,7 +290,7 @@ TEST_F_TIMEOUT(memcg, compaction_at_the_limit, 60)
 }
 
 /* Copies after fork are charged to who writes. */
-TEST_F_TIMEOUT(memcg, child_in_another_group, 60)
+TEST_F_TIMEOUT(memcg, child_in_another_group, 60 * SLOW)
 {
 	uint64_t mine, his, before;
 	struct gate g;
@@ -329,7 +329,7 @@ TEST_F_TIMEOUT(memcg, child_in_another_group, 60)
 }
 
 /* memory.high makes it slower, and no more than that. */
-TEST_F_TIMEOUT(memcg, high, 60)
+TEST_F_TIMEOUT(memcg, high, 60 * SLOW)
 {
 	pid_t pid;
 

@@ -154,7 +154,7 @@ static int finish(struct place *p, pid_t pid, int fd, copy_fn copy)
 	return err;
 }
 
-TEST_F_TIMEOUT(remote, process_vm, 60)
+TEST_F_TIMEOUT(remote, process_vm, 60 * SLOW)
 {
 	const unsigned int rounds = scaled(400, 4);
 	unsigned int r;
@@ -170,7 +170,7 @@ TEST_F_TIMEOUT(remote, process_vm, 60)
 	EXPECT_LT(10, self->p->moved);
 }
 
-TEST_F_TIMEOUT(remote, proc_mem, 60)
+TEST_F_TIMEOUT(remote, proc_mem, 60 * SLOW)
 {
 	const unsigned int rounds = scaled(400, 4);
 	char path[64], c;
@@ -190,7 +190,7 @@ TEST_F_TIMEOUT(remote, proc_mem, 60)
 }
 
 /* A traced process stands still: here it moves between two stops. */
-TEST_F_TIMEOUT(remote, ptrace, 60)
+TEST_F_TIMEOUT(remote, ptrace, 60 * SLOW)
 {
 	const unsigned int rounds = scaled(20, 4);
 	unsigned int r;
@@ -213,7 +213,7 @@ TEST_F_TIMEOUT(remote, ptrace, 60)
 }
 
 /* What can be looked at is worth looking at: smaps, pagemap, clear_refs. */
-TEST_F_TIMEOUT(remote, proc_files, 60)
+TEST_F_TIMEOUT(remote, proc_files, 60 * SLOW)
 {
 	const char *files[] = { "smaps", "smaps_rollup", "maps", "status", "statm" };
 	uint64_t entry[4];

@@ -86,7 +86,7 @@ FIXTURE_SETUP(secrets)
 
 FIXTURE_TEARDOWN(secrets) { }
 
-TEST_F_TIMEOUT(secrets, of_the_dead, 60)
+TEST_F_TIMEOUT(secrets, of_the_dead, 60 * SLOW)
 {
 	unsigned int i;
 
@@ -98,7 +98,7 @@ TEST_F_TIMEOUT(secrets, of_the_dead, 60)
 }
 
 /* The memory of a process that execs belongs to a stranger afterwards. */
-TEST_F_TIMEOUT(secrets, of_who_execs, 60)
+TEST_F_TIMEOUT(secrets, of_who_execs, 60 * SLOW)
 {
 	pid_t pid = fork();
 
@@ -118,7 +118,7 @@ TEST_F_TIMEOUT(secrets, of_who_execs, 60)
 	EXPECT_EQ(0, child_status(pid));
 }
 
-TEST_F_TIMEOUT(secrets, helper_looks, 60)
+TEST_F_TIMEOUT(secrets, helper_looks, 60 * SLOW)
 {
 	EXPECT_EQ(0, child_status(spawn(look_in_a_new_heap, NULL)));
 }
@@ -157,7 +157,7 @@ static void plain(struct heap *h)
  * The child writes its secret over what it shares with its parent, and dies.
  * The parent's own pages are unchanged, and new ones hold no trace.
  */
-TEST_F_TIMEOUT(secrets, of_a_child, 60)
+TEST_F_TIMEOUT(secrets, of_a_child, 60 * SLOW)
 {
 	struct heap h;
 	unsigned int i, round;
@@ -217,7 +217,7 @@ static int look_in_a_child(struct heap *h, struct gate *g)
 	return n ? 1 : 0;
 }
 
-TEST_F_TIMEOUT(secrets, of_a_parent, 60)
+TEST_F_TIMEOUT(secrets, of_a_parent, 60 * SLOW)
 {
 	struct gate g;
 	pid_t middle;
@@ -276,7 +276,7 @@ static int give_back(void *arg)
 	}
 }
 
-TEST_F_TIMEOUT(secrets, of_who_gives_back, 60)
+TEST_F_TIMEOUT(secrets, of_who_gives_back, 60 * SLOW)
 {
 	struct gate g;
 	unsigned int i;
@@ -310,13 +310,13 @@ static int look_after_others(void *arg)
 	return look_in_a_new_heap(NULL);
 }
 
-TEST_F_TIMEOUT(secrets, of_anonymous_memory, 60)
+TEST_F_TIMEOUT(secrets, of_anonymous_memory, 60 * SLOW)
 {
 	EXPECT_EQ(0, child_status(spawn(look_after_others, NULL)));
 }
 
 /* Large pages come back as zeros to their own process as well. */
-TEST_F_TIMEOUT(secrets, large_pages_are_zero, 60)
+TEST_F_TIMEOUT(secrets, large_pages_are_zero, 60 * SLOW)
 {
 	struct heap h;
 	unsigned int i, k;

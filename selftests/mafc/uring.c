@@ -244,7 +244,7 @@ static int wait_on(void *arg)
 }
 
 /* While pages are shared no long-term pin is given; afterwards again. */
-TEST_F_TIMEOUT(uring, copy_on_write_mode_ends, 60)
+TEST_F_TIMEOUT(uring, copy_on_write_mode_ends, 60 * SLOW)
 {
 	const uint64_t interval = tunable("interval_ms");
 	int p[2], err;
