@@ -225,14 +225,29 @@ static inline int heap_policy(struct heap *h, bool compact)
 	return ioctl(h->fd, MAFC_IOC_POLICY, &p) ? errno : 0;
 }
 
+static inline int heap_compact_once(struct heap *h, uint32_t flags,
+				    struct mafc_compact *out)
+{
+	*out = (struct mafc_compact){ .size = sizeof(*out), .flags = flags };
+	return ioctl(h->fd, MAFC_IOC_COMPACT, out) ? errno : 0;
+}
+
+/* Goes on after signals; task work of io_uring is one to the kernel. */
 static inline int heap_compact(struct heap *h, uint32_t flags,
 			       struct mafc_compact *out)
 {
-	struct mafc_compact c = { .size = sizeof(c), .flags = flags };
-	int err = ioctl(h->fd, MAFC_IOC_COMPACT, &c) ? errno : 0;
+	struct mafc_compact c, sum = { .size = sizeof(sum), .flags = flags };
+	int err;
 
+	do {
+		err = heap_compact_once(h, flags, &c);
+		sum.meshed += c.meshed;
+		sum.moved += c.moved;
+		sum.dropped += c.dropped;
+		sum.released += c.released;
+	} while (err == EINTR);
 	if (out)
-		*out = c;
+		*out = sum;
 	return err;
 }
 

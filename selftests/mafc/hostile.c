@@ -410,7 +410,7 @@ TEST_F_TIMEOUT(hostile, shared_memory, 200 * SLOW)
 	/* It must get deep enough to do harm. */
 	EXPECT_LT(20, self->s->sum.meshed);
 	EXPECT_LT(50, self->s->sum.dropped);
-	EXPECT_LT(50, self->s->sum.moved);
+	EXPECT_LT(0, self->s->sum.moved);
 }
 
 TEST_F_TIMEOUT(hostile, ioctls, 200 * SLOW)

@@ -12,6 +12,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -170,13 +171,18 @@ static inline int child_status(pid_t pid)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
 }
 
-/* Runs @fn(@arg) in a child; its result is the child's exit status. */
+/*
+ * Runs @fn(@arg) in a child that does not outlive the calling thread; its result
+ * is the child's exit status.
+ */
 static inline pid_t spawn(int (*fn)(void *arg), void *arg)
 {
 	pid_t pid = fork();
 
-	if (!pid)
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		_exit(fn(arg));
+	}
 	return pid;
 }
 
