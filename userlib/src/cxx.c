@@ -5,6 +5,9 @@
  * Built with -fexceptions: bad_alloc passes through these frames.  The C++
  * library is not linked; without it nobody can call these either, except a
  * program that brings only the operators, and that one is ended.
+ *
+ * The nothrow forms of new are left to the C++ library: they call the others
+ * and catch what these, or a new_handler, may throw.  C cannot.
  */
 #include <stdlib.h>
 
@@ -25,7 +28,7 @@ static void *try_once(size_t size, size_t align)
 }
 
 /* Ask the handler to find memory, as long as there is one. */
-static void noinline *new_slow(size_t size, size_t align, bool nothrow)
+static void noinline *new_slow(size_t size, size_t align)
 {
 	new_handler handler;
 	void *p;
@@ -33,8 +36,6 @@ static void noinline *new_slow(size_t size, size_t align, bool nothrow)
 	do {
 		handler = get_new_handler ? get_new_handler() : NULL;
 		if (!handler) {
-			if (nothrow)
-				return NULL;
 			if (throw_bad_alloc)
 				throw_bad_alloc();
 			abort();
@@ -45,16 +46,16 @@ static void noinline *new_slow(size_t size, size_t align, bool nothrow)
 	return p;
 }
 
-static inline void *new(size_t size, size_t align, bool nothrow)
+static inline void *new(size_t size, size_t align)
 {
 	void *p = try_once(size, align);
 
-	return likely(p) ? p : new_slow(size, align, nothrow);
+	return likely(p) ? p : new_slow(size, align);
 }
 
-#define NEW(name, args, size, align, nothrow)				\
+#define NEW(name, args, size, align)					\
 	MAFC_EXPORT void *name args;					\
-	void *name args { return new(size, align, nothrow); }
+	void *name args { return new(size, align); }
 
 #define DELETE(name, args)						\
 	MAFC_EXPORT void name args;					\
@@ -63,16 +64,10 @@ static inline void *new(size_t size, size_t align, bool nothrow)
 /* The sized and aligned forms need no second look: pages know their class. */
 #define UNUSED __attribute__((unused))
 
-NEW(_Znwm, (size_t n), n, 0, false)
-NEW(_Znam, (size_t n), n, 0, false)
-NEW(_ZnwmRKSt9nothrow_t, (size_t n, const void *t UNUSED), n, 0, true)
-NEW(_ZnamRKSt9nothrow_t, (size_t n, const void *t UNUSED), n, 0, true)
-NEW(_ZnwmSt11align_val_t, (size_t n, size_t a), n, a, false)
-NEW(_ZnamSt11align_val_t, (size_t n, size_t a), n, a, false)
-NEW(_ZnwmSt11align_val_tRKSt9nothrow_t,
-    (size_t n, size_t a, const void *t UNUSED), n, a, true)
-NEW(_ZnamSt11align_val_tRKSt9nothrow_t,
-    (size_t n, size_t a, const void *t UNUSED), n, a, true)
+NEW(_Znwm, (size_t n), n, 0)
+NEW(_Znam, (size_t n), n, 0)
+NEW(_ZnwmSt11align_val_t, (size_t n, size_t a), n, a)
+NEW(_ZnamSt11align_val_t, (size_t n, size_t a), n, a)
 
 DELETE(_ZdlPv, (void *p))
 DELETE(_ZdaPv, (void *p))
