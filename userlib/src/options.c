@@ -14,11 +14,8 @@
  * All are ignored in programs that run with more rights than their caller.
  */
 #define _GNU_SOURCE
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "options.h"
@@ -64,42 +61,23 @@ static const char *const names[] = {
 };
 
 /*
- * The dynamic loader may call malloc before libc knows its environment; the
- * kernel has it at hand.  One read is enough for any sane environment: what
- * lies beyond is not seen, as if it had not been set.
+ * The dynamic loader may call malloc before libc knows its environment, which
+ * lies behind the arguments, on the stack that the program was started on.
  */
-static void read_from_kernel(void)
-{
-	static char buf[16384];
-	int fd = syscall(SYS_openat, AT_FDCWD, "/proc/self/environ", O_RDONLY);
-	long len = fd < 0 ? 0 : syscall(SYS_read, fd, buf, sizeof(buf) - 1);
-	char *s, *equals;
-
-	if (fd >= 0)
-		syscall(SYS_close, fd);
-	for (s = buf; s < buf + len; s += strlen(s) + 1) {
-		equals = strchr(s, '=');
-		if (!equals || strncmp(s, "MAFC_", 5))
-			continue;
-		*equals = '\0';
-		set_one(s, equals + 1);
-		*equals = '=';
-	}
-}
+extern long *__libc_stack_end __attribute__((weak));
 
 void options_read(void)
 {
+	char **saved = environ;
 	const char *value;
 	size_t i;
 
-	if (!environ) {
-		if (!getauxval(AT_SECURE))
-			read_from_kernel();
-		return;
-	}
+	if (!environ && &__libc_stack_end)
+		environ = (char **)&__libc_stack_end[*__libc_stack_end + 2];
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		value = secure_getenv(names[i]);
 		if (value)
 			set_one(names[i], value);
 	}
+	environ = saved;
 }

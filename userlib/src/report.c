@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "options.h"
@@ -40,12 +41,13 @@ void text_hex(struct text *t, uint64_t v)
 void text_out(struct text *t)
 {
 	int saved = errno;
-	ssize_t done;
+	long done;
 
 	if (t->len == sizeof(t->buf))
 		t->len--;
 	t->buf[t->len++] = '\n';
-	done = write(STDERR_FILENO, t->buf, t->len);
+	/* write() of libc is a cancellation point. */
+	done = syscall(SYS_write, STDERR_FILENO, t->buf, t->len);
 	(void)done;	/* there is nobody left to tell */
 	t->len = 0;
 	errno = saved;
