@@ -26,6 +26,7 @@
 #include "options.h"
 #include "pages.h"
 #include "pool.h"
+#include "probe.h"
 #include "report.h"
 
 #define BUDGET_MIN	((size_t)128 << 10)
@@ -42,13 +43,13 @@ struct bin no_bins[NCLASSES] = {
 	[0 ... NCLASSES - 1] = { &no_slots[1], &no_slots[1] },
 };
 
-__thread struct my my __attribute__((tls_model("initial-exec"))) = {
+__thread struct my my TLS_MODEL = {
 	.bins = no_bins,
 };
 
 /* Of the calling thread, even while its bins have been taken away. */
 static __thread struct cache *my_cache
-	__attribute__((tls_model("initial-exec")));
+	TLS_MODEL;
 
 static pthread_key_t key;
 static bool have_key;
@@ -91,6 +92,7 @@ static void bin_flush(struct cache *c, unsigned cls, unsigned n)
 	unsigned have = bin_count(c, cls);
 	void **base = b->end - c->slots[cls];
 
+	probe(flush, classes[cls].size, n);
 	give(cls, base, n);
 	memmove(base, base + n, (have - n) * sizeof(*base));
 	b->top -= n;
@@ -220,6 +222,7 @@ void noinline *cache_refill(unsigned cls, size_t size)
 			p = base[--n];
 		c->bins[cls].top = base + n;
 	}
+	probe(refill, classes[cls].size, n);
 	cache_leave();
 	return p;
 }

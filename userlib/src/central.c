@@ -423,6 +423,16 @@ void central_give(unsigned cls, void **blocks, unsigned n)
 	count_add(&heap.meta->classes[cls].frees, n);
 }
 
+bool central_holds(const void *p)
+{
+	const struct size_class *c = &classes[heap.page_class[small_page(p)]];
+	struct mafc_span *s = span_of(p, c->pages);
+	uint32_t off = (uintptr_t)p - span_address(s);
+
+	return c->size && off % c->size == 0 && off / c->size < c->blocks &&
+	       span_holds(s, off / c->size);
+}
+
 void central_trim(void)
 {
 	struct mafc_span *s;

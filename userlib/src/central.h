@@ -12,6 +12,8 @@
 unsigned central_take(unsigned cls, void **blocks, unsigned want, size_t size);
 /* Take @n blocks of class @cls back. */
 void central_give(unsigned cls, void **blocks, unsigned n);
+/* Is @p, in the small region, a block in use, or in a cache?  Debugging only. */
+bool central_holds(const void *p);
 /* Give all empty spans up. */
 void central_trim(void);
 /* Around a fork; central_unlock() also in the child. */

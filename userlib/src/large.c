@@ -17,6 +17,7 @@
 
 #include "extents.h"
 #include "os.h"
+#include "probe.h"
 #include "report.h"
 #include "region.h"
 #include "surplus.h"
@@ -169,6 +170,7 @@ void *large_alloc(size_t size, size_t align, bool zero)
 		errno = ENOMEM;
 		return NULL;
 	}
+	probe(large_alloc, page_address(at), size);
 	if (zero && !zeroed)
 		memset(page_address(at), 0, size);
 	return page_address(at);

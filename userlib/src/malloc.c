@@ -5,12 +5,16 @@
  * What the standards leave open is done as in glibc: realloc to 0 frees, sizes
  * over PTRDIFF_MAX fail with ENOMEM, free keeps errno, memalign rounds an odd
  * alignment up while aligned_alloc refuses it.
+ *
+ * Tools like Valgrind put their own functions in place of those that they know.
+ * What they may not know calls what they do, so that no block gets past them.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <string.h>
 
 #include "cache.h"
+#include "central.h"
 #include "classes.h"
 #include "debug.h"
 #include "init.h"
@@ -98,7 +102,8 @@ static void noinline release_slow(void *p)
 
 	if (!p)
 		return;
-	if (unlikely(options.debug) && block_size(p)) {
+	if (unlikely(options.debug) &&
+	    (in_small(p) ? central_holds(p) : block_size(p) > 0)) {
 		p = debug_keep(p, block_size(p));
 		if (!p)
 			goto out;
@@ -141,7 +146,7 @@ void *alloc_aligned(size_t align, size_t size)
 	p = cache_pop(cls);
 	if (!p)
 		p = cache_refill(cls, size);
-	return p ? p : fail(ENOMEM);
+	return likely(p) ? p : alloc_large(size, align, false);
 }
 
 void *API(malloc)(size_t size)
@@ -149,7 +154,7 @@ void *API(malloc)(size_t size)
 	return alloc(size);
 }
 
-void API(free)(void *p)
+void noinline API(free)(void *p)
 {
 	release(p);
 }
@@ -189,14 +194,14 @@ static void noinline *resize(void *p, size_t size)
 		return size > PTRDIFF_MAX ? fail(ENOMEM) : large_move(p, size);
 	}
 	new = alloc(size);
-	if (!new)
-		return NULL;
+	if (unlikely(!new))
+		return size <= have ? p : NULL;
 	memcpy(new, p, MIN(size, have));
 	release(p);
 	return new;
 }
 
-void *API(realloc)(void *p, size_t size)
+void noinline *API(realloc)(void *p, size_t size)
 {
 	if (!p)
 		return alloc(size);
@@ -220,19 +225,19 @@ void *API(reallocarray)(void *p, size_t n, size_t size)
 
 void API(cfree)(void *p)
 {
-	release(p);
+	API(free)(p);
 }
 
 void API(free_sized)(void *p, size_t size)
 {
 	(void)size;
-	release(p);
+	API(free)(p);
 }
 
 void API(free_aligned_sized)(void *p, size_t align, size_t size)
 {
 	(void)align, (void)size;
-	release(p);
+	API(free)(p);
 }
 
 static bool power_of_two(size_t n)
@@ -269,7 +274,7 @@ int API(posix_memalign)(void **p, size_t align, size_t size)
 	return 0;
 }
 
-void *API(valloc)(size_t size)
+void noinline *API(valloc)(size_t size)
 {
 	return alloc_aligned(PAGE_SIZE, size);
 }
@@ -278,7 +283,7 @@ void *API(pvalloc)(size_t size)
 {
 	if (size > PTRDIFF_MAX)
 		return fail(ENOMEM);
-	return alloc_aligned(PAGE_SIZE, round_up(size, PAGE_SIZE));
+	return API(valloc)(round_up(size, PAGE_SIZE));
 }
 
 size_t API(malloc_usable_size)(void *p)
@@ -286,15 +291,7 @@ size_t API(malloc_usable_size)(void *p)
 	return p ? block_size(p) : 0;
 }
 
-/* Under these names, programs and libraries reach past their own malloc. */
 #ifndef MAFC_PREFIX
-#if __has_attribute(copy)
-#define COPY(of) , copy(of)
-#else
-#define COPY(of)
-#endif
-#define ALIAS(of) \
-	__attribute__((alias(#of), visibility("default") COPY(of)))
 void *__libc_malloc(size_t size) ALIAS(malloc);
 void *__libc_calloc(size_t n, size_t size) ALIAS(calloc);
 void *__libc_realloc(void *p, size_t size) ALIAS(realloc);

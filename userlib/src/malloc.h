@@ -22,6 +22,15 @@ MAFC_EXPORT void *API(valloc)(size_t size);
 MAFC_EXPORT void *API(pvalloc)(size_t size);
 MAFC_EXPORT size_t API(malloc_usable_size)(void *p);
 
+/* Other names, under which programs and libraries reach past their own malloc. */
+#if __has_attribute(copy)
+#define COPY(of) , copy(of)
+#else
+#define COPY(of)
+#endif
+#define ALIAS(of) \
+	__attribute__((alias(#of), visibility("default") COPY(of)))
+
 /* @align is a power of two. */
 void *alloc_aligned(size_t align, size_t size);
 

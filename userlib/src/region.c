@@ -89,16 +89,18 @@ bool region_reserve(const struct region_plan *plan)
 
 	for (i = 0; i < sizeof(private) / sizeof(private[0]); i++)
 		own += round_up(private_bytes(plan, private[i]), 65536UL);
-	whole.size = own + small + large + 4 * GUARD;
+	/* Guards: before all, between all, after all. */
+	whole.size = own + small + large + 6 * GUARD;
 	at = mmap(NULL, whole.size, PROT_NONE,
 		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (at == MAP_FAILED)
 		return false;
 	whole.base = at;
+	at += GUARD;
 	for (i = 0; i < sizeof(private) / sizeof(private[0]); i++)
 		at = carve(at, private[i], private_bytes(plan, private[i]), 0);
 	/* Sparse: a huge page would hold 2 MiB for a few bytes. */
-	madvise(whole.base, own, MADV_NOHUGEPAGE);
+	madvise(whole.base + GUARD, own, MADV_NOHUGEPAGE);
 	at = (char *)round_up((uintptr_t)at + GUARD, GUARD);
 	at = carve(at, RES_SMALL, small, 0);
 	at = (char *)round_up((uintptr_t)at + GUARD, GUARD);

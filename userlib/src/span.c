@@ -148,3 +148,16 @@ uint64_t span_clear(struct mafc_span *s, unsigned word, uint64_t mask,
 	*root = r;
 	return mask;
 }
+
+bool span_holds(struct mafc_span *s, unsigned n)
+{
+	struct mafc_span *r, *now = span_root(s);
+
+	do {
+		r = now;
+		if (load_acquire(&r->bitmap[n / 64]) >> n % 64 & 1)
+			return true;
+		now = span_root(s);
+	} while (now != r);
+	return false;
+}

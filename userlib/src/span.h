@@ -79,5 +79,7 @@ unsigned span_claim(struct mafc_span *s, void **blocks, unsigned want,
  */
 uint64_t span_clear(struct mafc_span *s, unsigned word, uint64_t mask,
 		    struct mafc_span **root);
+/* Is the bit of block @n set? */
+bool span_holds(struct mafc_span *s, unsigned n);
 
 #endif

@@ -21,6 +21,7 @@
 #include "options.h"
 #include "os.h"
 #include "pages.h"
+#include "probe.h"
 #include "report.h"
 #include "stats.h"
 
@@ -78,6 +79,7 @@ int API(malloc_trim)(size_t pad)
 	cache_trim();
 	central_trim();
 	released = pages_trim() + large_trim();
+	probe(trim, pad, released);
 	errno = saved;
 	return released > 0;
 }
@@ -126,6 +128,12 @@ int API(mallopt)(int param, int value)
 	(void)param, (void)value;
 	return 1;
 }
+
+#ifndef MAFC_PREFIX
+struct mallinfo __libc_mallinfo(void)
+	__attribute__((alias("mallinfo"), visibility("default"), nothrow, leaf));
+int __libc_mallopt(int param, int value) ALIAS(mallopt);
+#endif
 
 static void stat_line(const char *name, size_t value)
 {
@@ -176,8 +184,8 @@ int API(malloc_info)(int options, FILE *f)
 	struct usage u;
 	unsigned i;
 
-	if (options)
-		return EINVAL;
+	if (options || !heap_start())
+		return options ? EINVAL : ENOMEM;
 	usage_get(&u);
 	fputs("<malloc version=\"1\">\n<heap nr=\"0\">\n <sizes>\n", f);
 	for (i = 1; i < nclasses; i++)

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <limits.h>
 #include <malloc.h>
 #include <stdint.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 /* Keeps the compiler from knowing what the allocator does. */
 static void *volatile sink;
 static volatile size_t too_big = (size_t)PTRDIFF_MAX + 1;
+static volatile size_t wide = 1UL << 32;
 
 static bool is_ours(void)
 {
@@ -57,13 +59,44 @@ static bool huge_sizes(void)
 	return true;
 }
 
+static int by_address(const void *a, const void *b)
+{
+	uintptr_t x = *(uintptr_t *)a, y = *(uintptr_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Whoever asks for nothing gets a block of its own all the same. */
 static bool zero_size(void)
 {
-	void *p = malloc(0), *q = malloc(0);
+	enum { N = 3000 };
+	static void *p[N];
+	int i;
 
-	CHECK(p && q && p != q);
-	free(p);
-	free(q);
+	for (i = 0; i < N; i++) {
+		switch (i % 6) {
+		case 0: p[i] = malloc(0); break;
+		case 1: p[i] = calloc(0, 7); break;
+		case 2: p[i] = calloc(7, 0); break;
+		case 3: p[i] = realloc(NULL, 0); break;
+		case 4: p[i] = reallocarray(NULL, 0, 7); break;
+		case 5: p[i] = aligned_alloc(64, 0); break;
+		}
+		CHECK(p[i] && (uintptr_t)p[i] % 16 == 0);
+	}
+	qsort(p, N, sizeof(*p), by_address);
+	for (i = 1; i < N; i++)
+		CHECK(p[i] != p[i - 1]);
+	for (i = 0; i < N; i++)
+		free(p[i]);
+	CHECK(!posix_memalign(&p[0], 64, 0) && p[0]);
+	free(p[0]);
+	p[0] = valloc(0);
+	p[1] = pvalloc(0);
+	p[2] = memalign(0, 0);
+	CHECK(p[0] && p[1] && p[2] && p[0] != p[1]);
+	for (i = 0; i < 3; i++)
+		free(p[i]);
 	free(NULL);
 	CHECK(malloc_usable_size(NULL) == 0);
 	return true;
@@ -81,7 +114,28 @@ static bool too_large(void)
 	sink = calloc(too_big, 1);
 	CHECK(!sink && errno == ENOMEM);
 	errno = 0;
+	sink = calloc(too_big * 2 - 1, too_big * 2 - 1);
+	CHECK(!sink && errno == ENOMEM);
+	errno = 0;
+	sink = calloc(wide, wide);
+	CHECK(!sink && errno == ENOMEM);
+	errno = 0;
+	sink = malloc(too_big - 1);
+	CHECK(!sink && errno == ENOMEM);
+	errno = 0;
+	sink = malloc(too_big * 2 - 1);
+	CHECK(!sink && errno == ENOMEM);
+	errno = 0;
+	sink = memalign(4096, too_big * 2 - 4096);
+	CHECK(!sink && errno == ENOMEM);
+	errno = 0;
+	sink = memalign(too_big, 1);
+	CHECK(!sink && errno == ENOMEM);
+	errno = 0;
 	sink = reallocarray(NULL, too_big / 2, 4);
+	CHECK(!sink && errno == ENOMEM);
+	errno = 0;
+	sink = reallocarray(NULL, wide, wide);
 	CHECK(!sink && errno == ENOMEM);
 	errno = 0;
 	sink = aligned_alloc(64, too_big);
@@ -97,7 +151,7 @@ static bool too_large(void)
 
 static bool realloc_fails_keeps(void)
 {
-	char *p = malloc(100), *q;
+	char *volatile p = malloc(100), *q;
 
 	strcpy(p, "kept");
 	errno = 0;
@@ -111,7 +165,13 @@ static bool realloc_fails_keeps(void)
 	q = realloc(p, too_big);
 	sink = q;
 	CHECK(!sink && !strcmp(p, "kept"));
-	free(p);
+	errno = 0;
+	q = reallocarray(p, wide, wide);
+	sink = q;
+	CHECK(!sink && errno == ENOMEM && !strcmp(p, "kept"));
+	q = reallocarray(p, 20, 3);
+	CHECK(q && !strcmp(q, "kept"));
+	free(q);
 	return true;
 }
 
@@ -248,17 +308,97 @@ static bool page_aligned(void)
 
 static bool free_keeps_errno(void)
 {
+	void (*sized)(void *p, size_t n) = dlsym(RTLD_DEFAULT, "free_sized");
+	void (*aligned_sized)(void *p, size_t align, size_t n) =
+		dlsym(RTLD_DEFAULT, "free_aligned_sized");
+	void (*cfree_)(void *p) = dlsym(RTLD_DEFAULT, "cfree");
 	static const size_t sizes[] = { 10, 5000, 50000, 500000, 200 << 20 };
 	size_t i;
 
-	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-		char *p = malloc(sizes[i]);
+	for (i = 0; i < 5 * sizeof(sizes) / sizeof(sizes[0]); i++) {
+		char *p = malloc(sizes[i / 5]);
+
+		p[0] = 1;
+		errno = 4711;
+		switch (i % 5) {
+		case 0: free(p); break;
+		case 1: p = realloc(p, 0); CHECK(!p); break;
+		case 2: sized(p, sizes[i / 5]); break;
+		case 3: aligned_sized(p, 16, sizes[i / 5]); break;
+		case 4: cfree_(p); break;
+		}
+		CHECK(errno == 4711);
+	}
+	/* Memory that goes back to the system on the way. */
+	for (i = 0; i < 200; i++) {
+		char *p = malloc(70 << 20);
 
 		p[0] = 1;
 		errno = 4711;
 		free(p);
 		CHECK(errno == 4711);
 	}
+	return true;
+}
+
+/* Every element that opens closes, in order; attributes have their quotes. */
+static bool is_xml(const char *s)
+{
+	const char *open[8], *end;
+	int depth = 0;
+	size_t n;
+
+	for (; (s = strchr(s, '<')); s = end) {
+		end = strchr(s, '>');
+		n = strcspn(s + 1, " >/");
+		CHECK(end && depth < 8);
+		if (s[1] == '/') {
+			n = strcspn(s + 2, ">");
+			CHECK(depth && !strncmp(open[--depth], s + 2, n));
+		} else if (end[-1] != '/') {
+			CHECK(n);
+			open[depth++] = s + 1;
+		}
+		for (; s < end; s++)
+			if (*s == '=')
+				CHECK(s[1] == '"');
+	}
+	CHECK(!depth);
+	return true;
+}
+
+/* What malloc_stats() says on stderr. */
+static bool stats_told(void)
+{
+	char text[1000] = "";
+	int fd[2], old = dup(2);
+
+	CHECK(!pipe(fd) && dup2(fd[1], 2) == 2);
+	malloc_stats();
+	dup2(old, 2);
+	close(old);
+	CHECK(read(fd[0], text, sizeof(text) - 1) > 0);
+	CHECK(strstr(text, "system bytes") && strstr(text, "in use bytes"));
+	close(fd[0]);
+	close(fd[1]);
+	return true;
+}
+
+static bool trims(void)
+{
+	int (*on_device)(void) = dlsym(RTLD_DEFAULT, "mafc_on_device");
+	int i, got;
+	char *p[64];
+
+	for (i = 0; i < 64; i++)
+		p[i] = memset(malloc(100000), 1, 100000);
+	for (i = 0; i < 64; i++)
+		free(p[i]);
+	errno = 4711;
+	got = malloc_trim(0);
+	CHECK(errno == 4711);
+	/* On the device the kernel may have been faster. */
+	CHECK(got == 1 || (got == 0 && on_device && on_device()));
 	return true;
 }
 
@@ -275,11 +415,31 @@ static bool informs(void)
 	f = open_memstream(&text, &len);
 	CHECK(f && malloc_info(0, f) == 0);
 	fclose(f);
-	CHECK(strstr(text, "<malloc version=") && strstr(text, "</malloc>"));
+	CHECK(!strncmp(text, "<malloc version=", 16) &&
+	      strstr(text, "</malloc>") && is_xml(text));
 	free(text);
 	CHECK(malloc_info(1, stdout) == EINVAL);
 	CHECK(mallopt(M_MMAP_THRESHOLD, 1 << 20) == 1);
-	malloc_trim(0);
+	CHECK(mallopt(M_ARENA_MAX, 1) == 1 && mallopt(M_PERTURB, 0) == 1);
+	CHECK(stats_told() && trims());
+	return true;
+}
+
+/* The old structure holds the same figures, as far as an int goes. */
+static bool old_mallinfo(void)
+{
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+	struct mallinfo (*old)(void) = mallinfo;
+#pragma GCC diagnostic pop
+	void *vast = malloc(3UL << 30);
+	struct mallinfo2 m = mallinfo2();
+	struct mallinfo o = old();
+
+	CHECK(vast && m.hblkhd >= 3UL << 30 && o.hblkhd == INT_MAX);
+	CHECK((size_t)o.uordblks == m.uordblks && m.hblks >= 1);
+	free(vast);
+	CHECK(mallinfo2().hblkhd < m.hblkhd);
 	return true;
 }
 
@@ -297,11 +457,22 @@ static bool fragmentation_known(void)
 static bool aliases_exist(void)
 {
 	static const char *const names[] = {
+		"malloc", "calloc", "realloc", "reallocarray", "free", "cfree",
+		"free_sized", "free_aligned_sized", "aligned_alloc", "memalign",
+		"posix_memalign", "valloc", "pvalloc", "malloc_usable_size",
+		"malloc_trim", "mallinfo", "mallinfo2", "malloc_info",
+		"malloc_stats", "mallopt",
 		"__libc_malloc", "__libc_calloc", "__libc_realloc",
-		"__libc_free", "__libc_memalign", "__libc_valloc",
-		"__libc_pvalloc", "__posix_memalign", "cfree", "free_sized",
-		"free_aligned_sized", "_Znwm", "_Znam", "_ZdlPv", "_ZdaPvm",
-		"_ZnwmSt11align_val_tRKSt9nothrow_t",
+		"__libc_reallocarray", "__libc_free", "__libc_cfree",
+		"__libc_memalign", "__libc_valloc", "__libc_pvalloc",
+		"__posix_memalign", "__libc_mallinfo", "__libc_mallopt",
+		"_Znwm", "_Znam", "_ZnwmSt11align_val_t", "_ZnamSt11align_val_t",
+		"_ZdlPv", "_ZdaPv", "_ZdlPvm", "_ZdaPvm",
+		"_ZdlPvRKSt9nothrow_t", "_ZdaPvRKSt9nothrow_t",
+		"_ZdlPvSt11align_val_t", "_ZdaPvSt11align_val_t",
+		"_ZdlPvmSt11align_val_t", "_ZdaPvmSt11align_val_t",
+		"_ZdlPvSt11align_val_tRKSt9nothrow_t",
+		"_ZdaPvSt11align_val_tRKSt9nothrow_t",
 	};
 	size_t i;
 
@@ -378,6 +549,7 @@ static const struct ktap_test tests[] = {
 	{ "valloc, pvalloc", page_aligned },
 	{ "free keeps errno", free_keeps_errno },
 	{ "mallinfo, malloc_info, mallopt, malloc_trim", informs },
+	{ "mallinfo", old_mallinfo },
 	{ "mafc_get_fragmentation", fragmentation_known },
 	{ "all names are ours", aliases_exist },
 	{ "out of memory", out_of_memory },
