@@ -4,34 +4,16 @@
 
 #include "json.h"
 
-/* Length of the UTF-8 character at @s, 0 if it is none. */
-static int utf8(const unsigned char *s)
-{
-	int i, n = *s < 0x80 ? 1 : *s < 0xc2 ? 0 : *s < 0xe0 ? 2 : *s < 0xf0 ? 3 : *s < 0xf5 ? 4 : 0;
-
-	for (i = 1; i < n; i++)
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	if ((*s == 0xe0 && s[1] < 0xa0) || (*s == 0xed && s[1] > 0x9f) ||
-	    (*s == 0xf0 && s[1] < 0x90) || (*s == 0xf4 && s[1] > 0x8f))
-		return 0;
-	return n;
-}
-
 static void quoted(FILE *f, const char *s)
 {
-	const unsigned char *c = (const unsigned char *)s;
-	int n;
+	const unsigned char *c;
 
 	putc('"', f);
-	for (; *c; c += n ? n : 1) {
-		n = utf8(c);
-		if (!n)
-			fputs("\\ufffd", f);
-		else if (*c < 0x20 || *c == 0x7f)
+	for (c = (const unsigned char *)s; *c; c++) {
+		if (*c < 0x20 || *c >= 0x7f)
 			fprintf(f, "\\u%04x", *c);
 		else
-			fprintf(f, "%s%.*s", *c == '"' || *c == '\\' ? "\\" : "", n, (const char *)c);
+			fprintf(f, "%s%c", *c == '"' || *c == '\\' ? "\\" : "", *c);
 	}
 	putc('"', f);
 }

@@ -24,7 +24,7 @@ void json_u64(struct json *j, const char *key, uint64_t v);
 /* With @digits after the point; NaN and infinities become null. */
 void json_real(struct json *j, const char *key, double v, int digits);
 void json_bool(struct json *j, const char *key, bool v);
-/* NULL becomes null; what is not UTF-8 becomes U+FFFD. */
+/* NULL becomes null; bytes over 0x7f are taken for Latin-1. */
 void json_str(struct json *j, const char *key, const char *s);
 
 #endif

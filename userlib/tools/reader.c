@@ -149,11 +149,16 @@ ssize_t reader_heaps(int fd, struct heap_info **list)
 int reader_get(const char *name, uint64_t *value)
 {
 	char path[128];
-	FILE *f;
-	int n;
 
 	snprintf(path, sizeof(path), MAFC_SYSFS "/%s", name);
-	f = fopen(path, "re");
+	return reader_number(path, value);
+}
+
+int reader_number(const char *path, uint64_t *value)
+{
+	FILE *f = fopen(path, "re");
+	int n;
+
 	if (!f)
 		return -errno;
 	n = fscanf(f, "%" SCNu64, value);

@@ -62,6 +62,8 @@ extern const struct sysfs_file reader_tunables[], reader_counters[];
 
 int reader_get(const char *name, uint64_t *value);
 int reader_set(const char *name, uint64_t value);
+/* From any file; -EIO if it does not begin with a number. */
+int reader_number(const char *path, uint64_t *value);
 
 /**
  * struct heap - the layout of another process's heap
