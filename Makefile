@@ -14,7 +14,7 @@ deps	:= selftests/vm/deps
 sub	= $(MAKE) --no-print-directory BUILD=$(build) -C
 
 .PHONY: all module lib tests load unload install modules_install help \
-	run check check-host check-kunit check-kernel check-programs clean
+	run bench bench-quick check check-host check-kunit check-kernel check-programs clean
 
 all: module lib tests		## (default) module, lib and tests
 
@@ -74,6 +74,16 @@ run:				## redis-server under five allocators, in a guest; ends with a table
 	@$(deps) build vm
 	@$(MAKE) --no-print-directory lib ko-stock
 	@selftests/run/run
+
+bench:				## M-AFC and other allocators side by side, 15 minutes at most
+	@$(deps) build vm bench
+	@$(MAKE) --no-print-directory lib ko-stock
+	@selftests/bench/run
+
+bench-quick:			## the native half of it, 3 minutes at most
+	@$(deps) build bench
+	@$(MAKE) --no-print-directory lib
+	@selftests/bench/run --quick
 
 check:				## all tests; the last line is their sum
 	@selftests/check host kunit kernel programs
