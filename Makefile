@@ -13,7 +13,7 @@ build	:= $(top)/build
 deps	:= selftests/vm/deps
 sub	= $(MAKE) --no-print-directory BUILD=$(build) -C
 
-.PHONY: all module lib tests load unload install modules_install help \
+.PHONY: all module lib tests load unload install uninstall deb modules_install help \
 	run bench bench-quick check check-host check-kunit check-kernel check-programs clean
 
 all: module lib tests		## (default) module, lib and tests
@@ -60,11 +60,15 @@ load:				## insmod build/mafc.ko, device mode MODE (default 0666)
 unload:				## rmmod mafc
 	rmmod mafc
 
-install: lib			## library and headers below DESTDIR/PREFIX
-	install -D -m 755 -t $(DESTDIR)$(PREFIX)/lib $(build)/libmafc.so
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib $(build)/libmafc.a
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/include userlib/include/mafc.h
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/include/linux uapi/mafc.h
+install: lib			## library, headers, tools, unit, udev rule below DESTDIR/PREFIX
+	@$(sub) userlib/packaging install
+
+uninstall:			## remove what install installed
+	@$(sub) userlib/packaging uninstall
+
+deb:				## Debian packages, in build/deb
+	@$(deps) packaging
+	@$(sub) userlib/packaging deb
 
 modules_install: module		## mafc.ko below DESTDIR/lib/modules
 	$(MAKE) -C $(KDIR) M=$(build)/ko INSTALL_MOD_PATH=$(DESTDIR) \
