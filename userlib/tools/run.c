@@ -14,7 +14,9 @@
 
 const char *library_path(void)
 {
-	static const char *const places[] = { "libmafc.so", "../lib/libmafc.so" };
+	static const char *const places[] = {
+		"libmafc.so", "../lib/libmafc.so.1", "../lib/x86_64-linux-gnu/libmafc.so.1",
+	};
 	static char path[4200];
 	char dir[4096] = "";
 	size_t i;
@@ -24,7 +26,7 @@ const char *library_path(void)
 	if (readlink("/proc/self/exe", dir, sizeof(dir) - 1) < 0)
 		return NULL;
 	*strrchr(dir, '/') = '\0';
-	for (i = 0; i < 2; i++) {
+	for (i = 0; i < sizeof(places) / sizeof(*places); i++) {
 		snprintf(path, sizeof(path), "%s/%s", dir, places[i]);
 		if (!access(path, R_OK))
 			return path;
