@@ -421,6 +421,7 @@ bool mafc_handed_out(struct mafc_heap *heap, u32 slot);
 int mafc_motion_add(struct mafc_heap *heap, u32 slot);
 int mafc_motion_ring(struct mafc_heap *heap, u32 slot, bool cow);
 void mafc_motion_zap(struct mafc_heap *heap, bool frozen);
+bool mafc_motion_freeze(struct mafc_heap *heap, struct page *page);
 void mafc_motion_set(struct mafc_heap *heap, unsigned int i, unsigned long e);
 void mafc_motion_end(struct mafc_heap *heap);
 void mafc_motion_wait(struct mafc_heap *heap, struct mafc_leaf *leaf,

@@ -172,10 +172,8 @@ void mafc_drop_flush(struct mafc_heap *heap, struct mafc_drop *drop)
 	for (i = 0; i < drop->n; i++) {
 		page = mafc_entry_page(heap->mo.s[i].entry);
 		/* Frozen before the look: no late entry can write after it. */
-		if (!page_ref_freeze(page, 1)) {
-			mafc_count(heap, MAFC_N_PINNED, 1);
+		if (!mafc_motion_freeze(heap, page))
 			continue;
-		}
 		if (page_idle(heap, drop->p[i].slot, drop->p[i].head,
 			      drop->p[i].block_size, drop->p[i].nblocks,
 			      drop->p[i].npages)) {
@@ -388,11 +386,10 @@ static int mesh_take(struct mesh *m)
 	m->first[j] = m->heap->mo.n;
 	mafc_motion_zap(m->heap, true);
 	for (j = 0; j < m->geo.npages; j++) {
-		if (page_ref_freeze(m->from[j], 1))
+		if (mafc_motion_freeze(m->heap, m->from[j]))
 			continue;
 		while (j--)
 			page_ref_unfreeze(m->from[j], 1);
-		mafc_count(m->heap, MAFC_N_PINNED, 1);
 		return -EBUSY;
 	}
 	return 0;
@@ -632,8 +629,7 @@ static int dissolve_pages(struct mafc_heap *heap, u32 root, u32 npages)
 	if (!err)
 		mafc_motion_zap(heap, true);
 	for (j = 0; j < n && !err; j++)
-		if (!page_ref_freeze(page[j], 1)) {
-			mafc_count(heap, MAFC_N_PINNED, 1);
+		if (!mafc_motion_freeze(heap, page[j])) {
 			err = -EBUSY;
 			while (j--)
 				page_ref_unfreeze(page[j], 1);

@@ -7,7 +7,8 @@
  * Documentation/design.rst tells it in full.  1: MOVING is set, a fault from
  * here on waits.  2: faults that had read the entry before are waited for, by
  * leaf->sem.  3: zap.  4: the reference count is frozen at our own, which fails
- * for a pin.  5: copy.  6: the new entry is published, waiters wake up.
+ * for a pin, as does a locked page.  5: copy.  6: the new entry is published,
+ * waiters wake up.
  *
  * Steps 1 to 6 are under heap->motion, one motion at a time per heap.  A fault
  * never takes that mutex, but for copying after fork.
@@ -227,6 +228,28 @@ void mafc_motion_end(struct mafc_heap *heap)
 		wake_up_all(&heap->moving);
 }
 
+/**
+ * mafc_motion_freeze() - make sure that nobody else uses an unmapped frame
+ * @heap: of this heap
+ * @page: the frame, after mafc_motion_zap()
+ *
+ * A write fault in copy-on-write mode has no reference once its page-table entry
+ * is made, yet goes on to dirty and unlock the page: its lock counts like a pin.
+ * The lock was taken before the entry was made, so after the zap it is seen.
+ *
+ * Return: true, and no reference can be taken until page_ref_unfreeze(page, 1).
+ */
+bool mafc_motion_freeze(struct mafc_heap *heap, struct page *page)
+{
+	if (page_ref_freeze(page, 1)) {
+		if (!PageLocked(page))
+			return true;
+		page_ref_unfreeze(page, 1);
+	}
+	mafc_count(heap, MAFC_N_PINNED, 1);
+	return false;
+}
+
 static bool still_moving(struct mafc_leaf *leaf, unsigned int i)
 {
 	return smp_load_acquire(&leaf->entry[i]) & MAFC_E_MOVING;
@@ -296,9 +319,8 @@ int mafc_relocate(struct mafc_heap *heap, u32 slot, gfp_t gfp)
 	mafc_motion_zap(heap, true);
 	n = heap->mo.n;
 	page = mafc_entry_page(heap->mo.s[0].entry);
-	if (!page_ref_freeze(page, 1)) {
+	if (!mafc_motion_freeze(heap, page)) {
 		mafc_motion_end(heap);
-		mafc_count(heap, MAFC_N_PINNED, 1);
 		err = -EBUSY;
 		goto out;
 	}
