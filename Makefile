@@ -14,7 +14,7 @@ deps	:= selftests/vm/deps
 sub	= $(MAKE) --no-print-directory BUILD=$(build) -C
 
 .PHONY: all module lib tests load unload install uninstall deb modules_install help \
-	run bench bench-quick check check-host check-kunit check-kernel check-programs clean
+	run bench bench-quick bench-engine check check-host check-kunit check-kernel check-programs clean
 
 all: module lib tests		## (default) module, lib and tests
 
@@ -88,6 +88,11 @@ bench-quick:			## the native half of it, 3 minutes at most
 	@$(deps) build bench
 	@$(MAKE) --no-print-directory lib
 	@selftests/bench/run --quick
+
+bench-engine:			## what compaction gains and costs, in guests
+	@$(deps) build vm
+	@$(MAKE) --no-print-directory lib ko-stock
+	@selftests/engine/run
 
 check:				## all tests; the last line is their sum
 	@selftests/check host kunit kernel programs
