@@ -29,11 +29,11 @@
 #include "probe.h"
 #include "report.h"
 
-#define BUDGET_MIN	((size_t)128 << 10)
+#define BUDGET_MIN	((size_t)1 << 20)	/* a quarter with many threads */
 #define BUDGET_LEAST	((size_t)2 << 10)	/* one of very many threads */
 #define BUDGET_SHARE	24	/* of the heap: one part in so many */
 #define LOOK_EVERY	8	/* slow calls per look at another bin */
-#define VISIT_EVERY	128	/* and per visit to the caches of others */
+#define VISIT_EVERY	32	/* and per visit to the caches of others */
 
 #define CACHE_BYTES 2048
 _Static_assert(sizeof(struct cache) <= CACHE_BYTES, "one piece of the pool");
@@ -78,22 +78,25 @@ static size_t budget(void)
 {
 	size_t heap_bytes = ((size_t)pages_top() << PAGE_SHIFT) +
 			    load(&heap.meta->large_live);
-	size_t all = MAX(heap_bytes / BUDGET_SHARE, BUDGET_MIN);
 	uint32_t n = load(&idle_awake);
+	size_t all = MAX(heap_bytes / BUDGET_SHARE,
+			 n > cpus ? BUDGET_MIN / 4 : BUDGET_MIN);
 
 	all = MIN(all, options.cache_kib << 10);
 	return n > cpus ? MAX(all * cpus / n, BUDGET_LEAST) : all;
 }
 
-/* Give the @n oldest blocks of a bin back. */
-static void bin_flush(struct cache *c, unsigned cls, unsigned n)
+/* Give the @n oldest blocks of a bin back; @pass: to another thread, rather. */
+static void bin_flush(struct cache *c, unsigned cls, unsigned n, bool pass)
 {
 	struct bin *b = &c->bins[cls];
 	unsigned have = bin_count(c, cls);
 	void **base = b->end - c->slots[cls];
 
 	probe(flush, classes[cls].size, n);
-	give(cls, base, n);
+	if (!pass || load(&idle_awake) < 2 || cls >= nclasses ||
+	    !central_pass(cls, base, n))
+		give(cls, base, n);
 	memmove(base, base + n, (have - n) * sizeof(*base));
 	b->top -= n;
 }
@@ -104,7 +107,7 @@ static void bin_free(struct cache *c, unsigned cls)
 
 	if (!slots)
 		return;
-	bin_flush(c, cls, bin_count(c, cls));
+	bin_flush(c, cls, bin_count(c, cls), false);
 	pool_free(c->bins[cls].end - slots - 1, (slots + 1) * sizeof(void *));
 	c->bins[cls] = no_bins[cls];
 	c->slots[cls] = 0;
@@ -232,7 +235,7 @@ static void make_room(struct cache *c, unsigned cls)
 {
 	look_around(c, cls);
 	if (!bin_grow(c, cls))
-		bin_flush(c, cls, c->slots[cls] / 2 + 1);
+		bin_flush(c, cls, c->slots[cls] / 2 + 1, true);
 }
 
 void noinline cache_overflow(unsigned cls, void *p)

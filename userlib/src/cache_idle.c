@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "cache_idle.h"
+#include "central.h"
 #include "classes.h"
 
 #define VISIT_MS	10	/* least time between two rounds */
@@ -149,6 +150,7 @@ void idle_visit(bool all)
 		if (all)
 			hand = NULL;
 		round_trip(all);
+		central_settle(all);
 	}
 	lock_drop(&idle_lock);
 }

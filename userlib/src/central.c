@@ -15,10 +15,13 @@
  * Who sets MAFC_SPAN_LISTED owns the link fields, until the span is linked;
  * after that central.lock of the span's class does.
  */
+#include <string.h>
+
 #include "central.h"
 #include "classes.h"
 #include "lock.h"
 #include "pages.h"
+#include "pool.h"
 #include "report.h"
 #include "span.h"
 
@@ -43,6 +46,9 @@
  * @nempty: spans in the last list
  * @spans: spans created, about (the kernel dissolves without telling)
  * @random: state of random_next(), 0 at first
+ * @passed: blocks on their way from one thread to another; bits still set
+ * @npassed: how many
+ * @seen: how many there were at the last look
  * @lists: first span of each
  */
 struct central {
@@ -52,6 +58,9 @@ struct central {
 	uint32_t nempty;
 	uint32_t spans;
 	uint64_t random;
+	void **passed;
+	uint32_t npassed;
+	uint32_t seen;
 	uint32_t lists[LISTS];
 } __attribute__((aligned(64)));
 
@@ -281,6 +290,13 @@ unsigned central_take(unsigned cls, void **blocks, unsigned want, size_t size)
 	unsigned got = 0;
 
 	lock_take(&k->lock);
+	if (k->npassed) {
+		got = MIN(want, k->npassed);
+		k->npassed -= got;
+		memcpy(blocks, k->passed + k->npassed, got * sizeof(*blocks));
+		lock_drop(&k->lock);
+		return got;
+	}
 	if (unlikely(!k->random))
 		k->random = (uintptr_t)k * 0x9e3779b97f4a7c15ULL | 1;
 	adopt_pending(k, c);
@@ -298,6 +314,43 @@ unsigned central_take(unsigned cls, void **blocks, unsigned want, size_t size)
 	store(&count->requested, count->requested + got * size);
 	lock_drop(&k->lock);
 	return got;
+}
+
+bool central_pass(unsigned cls, void **blocks, unsigned n)
+{
+	struct central *k = &centrals[cls];
+	unsigned max = (classes[cls].bin_max + 1U) * 2;
+	bool ok;
+
+	lock_take(&k->lock);
+	if (unlikely(!k->passed))
+		k->passed = pool_alloc(max * sizeof(*blocks));
+	ok = k->passed && k->npassed + n <= max;
+	if (ok) {
+		memcpy(k->passed + k->npassed, blocks, n * sizeof(*blocks));
+		k->npassed += n;
+	}
+	lock_drop(&k->lock);
+	return ok;
+}
+
+void central_settle(bool all)
+{
+	struct central *k;
+	unsigned cls;
+
+	for (cls = 1; cls < nclasses; cls++) {
+		k = &centrals[cls];
+		if (!load(&k->npassed))
+			continue;
+		lock_take(&k->lock);
+		if (all || k->npassed == k->seen) {
+			central_give(cls, k->passed, k->npassed);
+			k->npassed = 0;
+		}
+		k->seen = k->npassed;
+		lock_drop(&k->lock);
+	}
 }
 
 static bool retire_one(struct central *k)

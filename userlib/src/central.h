@@ -14,6 +14,13 @@ unsigned central_take(unsigned cls, void **blocks, unsigned want, size_t size);
 void central_give(unsigned cls, void **blocks, unsigned n);
 /* Is @p, in the small region, a block in use, or in a cache?  Debugging only. */
 bool central_holds(const void *p);
+/*
+ * Keep blocks that one thread has too many of for those that have too few, as
+ * they are; false: enough are kept.
+ */
+bool central_pass(unsigned cls, void **blocks, unsigned n);
+/* Take back what was kept and nobody has wanted since the last call; or @all. */
+void central_settle(bool all);
 /* Give all empty spans up. */
 void central_trim(void);
 /* Around a fork; central_unlock() also in the child. */

@@ -109,7 +109,7 @@ static void limit_dirty(void)
 	excess = surplus_freed(&surplus, free);
 	if (excess && free > DIRTY_MIN)
 		release_down_to(free - excess);
-	else if (free > 4 * DIRTY_MIN && free / 2 > live)
+	else if (free > 4 * DIRTY_MIN && free / 8 > live)
 		release_down_to(live);
 }
 

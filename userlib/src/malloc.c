@@ -35,6 +35,10 @@ static void *alloc_large(size_t size, size_t align, bool zero)
 		return fail(ENOMEM);
 	if (size <= MEDIUM_MAX && size > SMALL_MAX)
 		size = classes[class_of_pages[pages_of(size)]].size;
+	else if (size > MEDIUM_MAX)
+		/* What differs little in size can take each other's place. */
+		size = round_up(size, MIN(1UL << HUGE_SHIFT,
+					  1UL << (59 - __builtin_clzl(size))));
 	return large_alloc(size, align, zero);
 }
 
