@@ -24,6 +24,7 @@
 #include "classes.h"
 #include "large.h"
 #include "options.h"
+#include "os.h"
 #include "pages.h"
 #include "pool.h"
 #include "probe.h"
@@ -86,6 +87,14 @@ static size_t budget(void)
 	return n > cpus ? MAX(all * cpus / n, BUDGET_LEAST) : all;
 }
 
+/* On anonymous memory, free large pages hold memory wherever they are. */
+static size_t slot_cost(unsigned cls)
+{
+	size_t size = classes[cls].size;
+
+	return cls < nclasses || heap.os->compacts ? size : size / 8;
+}
+
 /* Give the @n oldest blocks of a bin back; @pass: to another thread, rather. */
 static void bin_flush(struct cache *c, unsigned cls, unsigned n, bool pass)
 {
@@ -111,14 +120,14 @@ static void bin_free(struct cache *c, unsigned cls)
 	pool_free(c->bins[cls].end - slots - 1, (slots + 1) * sizeof(void *));
 	c->bins[cls] = no_bins[cls];
 	c->slots[cls] = 0;
-	c->room -= (size_t)slots * classes[cls].size;
+	c->room -= slots * slot_cost(cls);
 }
 
 /* Twice the slots, and one; false when there is no more room. */
 static bool bin_grow(struct cache *c, unsigned cls)
 {
 	unsigned old = c->slots[cls], count = bin_count(c, cls), slots;
-	size_t size = classes[cls].size, room = budget();
+	size_t size = slot_cost(cls), room = budget();
 	struct bin *b = &c->bins[cls];
 	void **base;
 
