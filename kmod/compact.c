@@ -4,8 +4,8 @@
  *
  * One kthread visits the heaps in turn.  A visit scans the span descriptors,
  * drops pages without live blocks, and where fragmentation is over the
- * threshold, or predicted to become High, meshes spans, empties sparse chunks
- * and gives what is free back to the system.
+ * threshold, or predicted to become High, meshes spans and empties sparse
+ * chunks.  What is free then goes back to the system.
  *
  * heap->motion is held for one page of descriptors, or one mesh or move, at a
  * time.  Between these the kthread compares the CPU time it used with what it
@@ -756,58 +756,6 @@ void mafc_scan_fresh(struct mafc_heap *heap)
 	worker_destroy(w);
 }
 
-/* Entropy and free rate of the requests since the last visit. */
-static void sample_requests(struct worker *w, struct mafc_pfm_sample *sample)
-{
-	struct mafc_heap *heap = w->heap;
-	u64 delta[MAFC_CLASSES_MAX] = { 0 }, allocs = 0, frees = 0, n;
-	const struct mafc_meta *meta = mafc_meta(heap, 0, false);
-	unsigned int i, classes = 0;
-
-	memset(w->asked, 0, sizeof(w->asked));
-	if (meta && READ_ONCE(meta->magic) == MAFC_META_MAGIC)
-		classes = min(READ_ONCE(meta->nclasses), MAFC_CLASSES_MAX);
-	for (i = 0; i < classes; i++) {
-		n = READ_ONCE(meta->classes[i].allocs);
-		delta[i] = n > heap->pfm_allocs[i] ? n - heap->pfm_allocs[i] : 0;
-		heap->pfm_allocs[i] = n;
-		w->asked[i].block_size = READ_ONCE(meta->classes[i].block_size);
-		w->asked[i].allocs = min(delta[i], BIT_ULL(40));
-		allocs += delta[i];
-		frees += READ_ONCE(meta->classes[i].frees);
-	}
-	n = frees > heap->pfm_frees ? frees - heap->pfm_frees : 0;
-	heap->pfm_frees = frees;
-	sample->entropy_q16 = allocs ? mafc_pfm_entropy(delta, classes) : 0;
-	sample->free_rate_q16 = allocs + n && allocs < BIT_ULL(40) && n < BIT_ULL(40) ?
-				div64_u64(n * MAFC_PFM_ONE, allocs + n) :
-				MAFC_PFM_ONE / 2;
-}
-
-/* Feeds the model; true if it expects fragmentation to become High. */
-static bool predict(struct worker *w)
-{
-	struct mafc_heap *heap = w->heap;
-	struct mafc_pfm_forecast forecast;
-	struct mafc_pfm_sample sample;
-
-	mutex_lock(&heap->motion);
-	if (heap->dead) {
-		mutex_unlock(&heap->motion);
-		return false;
-	}
-	mafc_pfm_set_thresholds(&heap->pfm, 100 * READ_ONCE(mafc_medium_percent),
-				100 * READ_ONCE(mafc_high_percent));
-	sample_requests(w, &sample);
-	sample.frag = mafc_heap_fragmentation(heap);
-	sample.heap_pages = mafc_heap_held(heap) >> PAGE_SHIFT;
-	mafc_pfm_update(&heap->pfm, &sample);
-	mafc_pfm_forecast(&heap->pfm, &forecast);
-	mutex_unlock(&heap->motion);
-	trace_mafc_predict(forecast.state, sample.frag, forecast.high_ppm);
-	return forecast.high_ppm > 500000;
-}
-
 /* The allocations of a visit are charged to the heap's owner. */
 #ifdef CONFIG_MEMCG
 static struct mem_cgroup *charge_to(struct mafc_heap *heap,
@@ -824,6 +772,18 @@ static void charge_end(struct mem_cgroup *memcg, struct mem_cgroup *old)
 	set_active_memcg(old);
 	mem_cgroup_put(memcg);
 }
+
+static pid_t owner_pid(struct mafc_heap *heap)
+{
+	struct task_struct *owner;
+	pid_t pid;
+
+	rcu_read_lock();
+	owner = rcu_dereference(heap->mm->owner);
+	pid = owner ? task_tgid_nr(owner) : 0;
+	rcu_read_unlock();
+	return pid;
+}
 #else
 static void *charge_to(struct mafc_heap *heap, struct mem_cgroup **old)
 {
@@ -833,7 +793,75 @@ static void *charge_to(struct mafc_heap *heap, struct mem_cgroup **old)
 static void charge_end(void *memcg, struct mem_cgroup *old)
 {
 }
+
+#define owner_pid(heap)	0
 #endif
+
+/*
+ * Entropy and free rate of the requests since the last visit.  False: there are
+ * no counters, or they are not what a library would have written.
+ */
+static bool sample_requests(struct worker *w, struct mafc_pfm_sample *sample)
+{
+	struct mafc_heap *heap = w->heap;
+	u64 delta[MAFC_CLASSES_MAX] = { 0 }, allocs = 0, frees = 0, wild, n;
+	const struct mafc_meta *meta = mafc_meta(heap, 0, false);
+	unsigned int i, classes = 0;
+
+	memset(w->asked, 0, sizeof(w->asked));
+	if (meta && READ_ONCE(meta->magic) == MAFC_META_MAGIC)
+		classes = READ_ONCE(meta->nclasses);
+	if (!classes || classes > MAFC_CLASSES_MAX)
+		return false;
+	for (i = 0, wild = 0; i < classes; i++) {
+		n = READ_ONCE(meta->classes[i].allocs);
+		delta[i] = n - heap->pfm_allocs[i];
+		heap->pfm_allocs[i] = n;
+		w->asked[i].block_size = READ_ONCE(meta->classes[i].block_size);
+		w->asked[i].allocs = delta[i];
+		wild |= delta[i];
+		allocs += delta[i];
+		frees += READ_ONCE(meta->classes[i].frees);
+	}
+	n = frees - heap->pfm_frees;
+	heap->pfm_frees = frees;
+	if ((wild | n) >> 40) {	/* they only grow, and not so fast */
+		memset(w->asked, 0, sizeof(w->asked));
+		return false;
+	}
+	sample->entropy_q16 = mafc_pfm_entropy(delta, classes);
+	sample->free_rate_q16 = allocs + n ?
+				div64_u64(n * MAFC_PFM_ONE, allocs + n) :
+				MAFC_PFM_ONE / 2;
+	return true;
+}
+
+/*
+ * Feeds the model; true if it expects fragmentation to become High.  Without
+ * counters it expects nothing: plain coalescing, and the threshold.
+ */
+static bool predict(struct worker *w)
+{
+	struct mafc_heap *heap = w->heap;
+	struct mafc_pfm_forecast forecast;
+	struct mafc_pfm_sample sample = { 0 };
+
+	mutex_lock(&heap->motion);
+	if (heap->dead) {
+		mutex_unlock(&heap->motion);
+		return false;
+	}
+	mafc_pfm_set_thresholds(&heap->pfm, 100 * READ_ONCE(mafc_medium_percent),
+				100 * READ_ONCE(mafc_high_percent));
+	if (sample_requests(w, &sample))
+		sample.heap_pages = mafc_heap_held(heap) >> PAGE_SHIFT;
+	sample.frag = mafc_heap_fragmentation(heap);
+	mafc_pfm_update(&heap->pfm, &sample);
+	mafc_pfm_forecast(&heap->pfm, &forecast);
+	mutex_unlock(&heap->motion);
+	trace_mafc_predict(owner_pid(heap), &sample, &forecast);
+	return forecast.high_ppm > 500000;
+}
 
 static void visit(struct worker *w, struct mafc_heap *heap)
 {
@@ -851,6 +879,8 @@ static void visit(struct worker *w, struct mafc_heap *heap)
 		if (expect_high || mafc_heap_fragmentation(heap) >=
 				   100 * READ_ONCE(mafc_threshold_percent))
 			improve(w);
+		else	/* plain coalescing */
+			mafc_pool_trim(heap->pool, RESERVE_PART);
 		if (READ_ONCE(heap->cow))
 			mafc_try_uncow(heap);
 	}

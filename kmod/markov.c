@@ -164,11 +164,9 @@ static void make_rows(struct mafc_pfm *p)
 
 		for (i = 0; i < CONTEXTS; i++)
 			sum += p->turns[c][i];
-		for (i = 0; i < CONTEXTS; i++) {
-			u32 seen = p->turns[c][i] + (i == c ? STAY_PRIOR : 0);
-
-			p->turn_rows[c][i] = seen * ROW_ONE / sum;
-		}
+		for (i = 0; i < CONTEXTS; i++)
+			p->turn_rows[c][i] = (p->turns[c][i] + (i == c) * STAY_PRIOR) *
+					     ROW_ONE / sum;
 	}
 }
 
@@ -249,7 +247,7 @@ void mafc_pfm_set_thresholds(struct mafc_pfm *p, u32 medium, u32 high)
  */
 int mafc_pfm_update(struct mafc_pfm *p, const struct mafc_pfm_sample *sample)
 {
-	unsigned int band, context, last;
+	unsigned int band, context;
 
 	if (!sane(sample)) {
 		p->known = false;
@@ -261,9 +259,8 @@ int mafc_pfm_update(struct mafc_pfm *p, const struct mafc_pfm_sample *sample)
 	band = band_of(p, sample->frag);
 	context = context_of(p, sample);
 	if (p->known) {
-		last = p->place;
-		count(p->moves[last], BANDS, band);
-		count(p->turns[last % CONTEXTS], CONTEXTS, context);
+		count(p->moves[p->place], BANDS, band);
+		count(p->turns[p->place % CONTEXTS], CONTEXTS, context);
 	}
 	p->known = true;
 	p->place = place_at(band, context);
@@ -278,7 +275,7 @@ int mafc_pfm_update(struct mafc_pfm *p, const struct mafc_pfm_sample *sample)
  */
 void mafc_pfm_forecast(struct mafc_pfm *p, struct mafc_pfm_forecast *f)
 {
-	u64 left = 1ULL << 32, arrived = 0, steps = 0, high, trials;
+	u64 left = 1ULL << 32, arrived = 0, steps = 0, high;
 	unsigned int band = p->place / CONTEXTS;
 	int i;
 
@@ -295,10 +292,8 @@ void mafc_pfm_forecast(struct mafc_pfm *p, struct mafc_pfm_forecast *f)
 		arrived = min_t(u64, advance(p), left);
 		left -= arrived;
 	}
-	trials = p->trials[p->place];
-	high = (1ULL << 32) - left;
-	high = (((u64)p->hits[p->place] << 32) + high * CHAIN_PRIOR) /
-	       (trials + CHAIN_PRIOR);
+	high = (((u64)p->hits[p->place] << 32) + ((1ULL << 32) - left) * CHAIN_PRIOR) /
+	       (p->trials[p->place] + CHAIN_PRIOR);
 	f->high_ppm = high * 1000000 >> 32;
 	if (band == BAND_HIGH)
 		return;

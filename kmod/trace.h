@@ -80,21 +80,35 @@ TRACE_EVENT(mafc_wait,
 	TP_printk("ns=%llu", __entry->ns)
 );
 
+/* What the model was told of a heap, and what it expects; pages=0: no counters. */
 TRACE_EVENT(mafc_predict,
-	TP_PROTO(unsigned int state, unsigned int frag, u32 high_ppm),
-	TP_ARGS(state, frag, high_ppm),
+	TP_PROTO(pid_t pid, const struct mafc_pfm_sample *s,
+		 const struct mafc_pfm_forecast *f),
+	TP_ARGS(pid, s, f),
 	TP_STRUCT__entry(
-		__field(unsigned int, state)
-		__field(unsigned int, frag)
+		__field(pid_t, pid)
+		__field(u32, state)
+		__field(u32, frag)
+		__field(u32, entropy)
+		__field(u32, free_rate)
+		__field(u64, pages)
 		__field(u32, high_ppm)
+		__field(u32, steps)
 	),
 	TP_fast_assign(
-		__entry->state = state;
-		__entry->frag = frag;
-		__entry->high_ppm = high_ppm;
+		__entry->pid = pid;
+		__entry->state = f->state;
+		__entry->frag = s->frag;
+		__entry->entropy = s->entropy_q16;
+		__entry->free_rate = s->free_rate_q16;
+		__entry->pages = s->heap_pages;
+		__entry->high_ppm = f->high_ppm;
+		__entry->steps = f->steps;
 	),
-	TP_printk("state=%u fragmentation=%u high_ppm=%u", __entry->state,
-		  __entry->frag, __entry->high_ppm)
+	TP_printk("pid=%d state=%u fragmentation=%u entropy=%u free_rate=%u pages=%llu high_ppm=%u steps=%u",
+		  __entry->pid, __entry->state, __entry->frag, __entry->entropy,
+		  __entry->free_rate, __entry->pages, __entry->high_ppm,
+		  __entry->steps)
 );
 
 #endif /* MAFC_TRACE_H */
