@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * exporter.h - what mafc-exporter knows
+ *
+ * One thread collects, within a share of CPU time; libmicrohttpd's shows what there is. A heap that the
+ * kernel is slow to tell about delays figures, never answers. @top heaps are shown one by one, the rest in sums.
+ */
+#ifndef MAFC_EXPORTER_H
+#define MAFC_EXPORTER_H
+
+#include <pthread.h>
+
+#include "reader.h"
+
+#define HISTORY		360	/* samples of fragmentation: half an hour */
+#define HISTORY_STEP	5	/* seconds between two of them */
+#define MAP_CELLS	2048	/* of a heat map, at most */
+#define TOP_MAX		200
+
+struct history {
+	float percent[HISTORY];		/* a ring: sample i is at i % HISTORY */
+	unsigned long n;
+};
+
+/* Per cent live of @per pages a cell; -1: they have no memory, -2: they were meshed away. */
+struct map {
+	unsigned long pages, per;
+	unsigned int cells;
+	int8_t cell[MAP_CELLS];
+};
+
+struct proc {
+	struct proc *next;
+	pid_t pid;
+	char comm[64];
+	bool heap, fallback;		/* it has one; or it has the library, and no device */
+	unsigned int asked;		/* times, without a heap */
+	double due, sampled;		/* to be asked again; @stat is of then */
+	double wanted, map_due;		/* its map was last asked for; is to be drawn */
+	struct mafc_stat stat;
+	struct history history;
+	struct map *map;		/* or NULL */
+};
+
+/* @lock protects what follows it. Only the collector writes, @wanted of processes excepted. */
+extern struct known {
+	unsigned int top, slo;		/* processes, per cent */
+	pthread_mutex_t lock;
+	struct proc *procs, *worst[TOP_MAX + 1];
+	size_t heaps, fallbacks, shown;
+	int device;			/* 0, or why it cannot be asked */
+	struct mafc_stat sum;
+	struct history history;		/* of the sum */
+} known;
+
+double now_s(void);
+void *collect(void *unused);
+
+/* Answers; free() them. NULL without memory. @all: every figure. With a @pid its history and heat map, too. */
+char *render_metrics(void);
+char *render_json(bool all, pid_t pid);
+
+#endif

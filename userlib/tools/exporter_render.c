@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+/* exporter_render.c - what is known, as Prometheus' text format and as JSON */
+#define _GNU_SOURCE
+#include <inttypes.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "exporter.h"
+#include "json.h"
+
+/* What is published. @digits of the value are decimals. A counter's name ends in _total. */
+struct figure {
+	const char *name, *help;
+	unsigned int digits;
+	const char *file;	/* of the device: in sysfs */
+	size_t at, size;	/* of a process: in struct mafc_stat */
+};
+
+#define P(member, name, digits, help) \
+	{ "mafc_" name, help, digits, NULL, offsetof(struct mafc_stat, member), sizeof(((struct mafc_stat *)0)->member) }
+static const struct figure figures[] = {
+	P(fragmentation, "fragmentation_percent", 2, "Held memory that is in no live block."),
+	P(held, "held_bytes", 0, "Physical memory charged to the heap."),
+	P(live, "live_bytes", 0, "Memory in allocated blocks, at the last scan."),
+	P(state, "state", 0, "State of the model: 0 Low, 1 Medium, 2 High."),
+	P(high_ppm, "predicted_high_ratio", 6, "Probability of High within 10 steps."),
+	P(compactions, "compactions_total", 0, "Visits of the compactor that gained something."),
+	P(cached, "cached_bytes", 0, "Held memory in no page of the heap."),
+	P(mapped, "mapped_bytes", 0, "Virtual pages that have a physical page."),
+	P(largest_free, "largest_free_bytes", 0, "Largest contiguous free run."),
+	P(away_max_ns, "longest_away_seconds", 9, "Longest time a page was in motion."),
+	P(meshed, "pages_meshed_total", 0, "Virtual pages meshed."),
+	P(moved, "pages_moved_total", 0, "Physical pages moved."),
+	P(dropped, "pages_dropped_total", 0, "Pages dropped."),
+	P(pinned, "pages_pinned_total", 0, "Times a page was left alone, being held."),
+	P(chunks_returned, "chunks_returned_total", 0, "Whole chunks given back to the system."),
+	P(faults, "faults_total", 0, "Page faults served."),
+	P(cow_copies, "cow_copies_total", 0, "Pages copied after fork."),
+};
+#define FIGURES		(sizeof(figures) / sizeof(*figures))
+#define FIGURES_SUM	3	/* those that are known of all together come first, ... */
+#define FIGURES_PAGE	6	/* ... then others that the page shows */
+
+#define D(file, name, digits, help) { "mafc_device_" name, help, digits, file, 0, 0 }
+static const struct figure device[] = {
+	D("enable", "enabled", 0, "Whether the compactor works."),
+	D("threshold_percent", "threshold_ratio", 2, "Fragmentation from which on a heap is meshed."),
+	D("budget_percent", "budget_ratio", 2, "CPU time that the compactor may use, of one CPU."),
+	D("interval_ms", "interval_seconds", 3, "Time between two visits to a heap."),
+	D("medium_percent", "medium_ratio", 2, "Fragmentation from which on the model says Medium."),
+	D("high_percent", "high_ratio", 2, "Fragmentation from which on the model says High."),
+	D("counters/heaps", "heaps", 0, "Heaps there are, those of other users included."),
+	D("counters/faults", "faults_total", 0, "Page faults served on heaps."),
+	D("counters/cow_copies", "cow_copies_total", 0, "Pages copied after fork."),
+	D("counters/pages_meshed", "pages_meshed_total", 0, "Pages put onto another page."),
+	D("counters/pages_moved", "pages_moved_total", 0, "Pages moved to another frame."),
+	D("counters/pages_dropped", "pages_dropped_total", 0, "Pages freed as they held no live block."),
+	D("counters/pages_pinned", "pages_pinned_total", 0, "Times a page was left alone, being held."),
+	D("counters/compactions", "compactions_total", 0, "Visits of the compactor that gained something."),
+	D("counters/waits", "waits_total", 0, "Times a thread waited for a page in motion."),
+	D("counters/longest_away_ns", "longest_away_seconds", 9, "Longest time a page was in motion."),
+	D("counters/compactor_cpu_ns", "compactor_cpu_seconds_total", 9, "CPU time of the compactor."),
+};
+#define DEVICE		(sizeof(device) / sizeof(*device))
+
+static uint64_t value(const struct figure *g, const struct mafc_stat *st)
+{
+	const char *at = (const char *)st + g->at;
+
+	return g->size == 4 ? *(const uint32_t *)at : *(const uint64_t *)at;
+}
+
+static void head(FILE *f, const char *name, const char *type, const char *help)
+{
+	if (!type)
+		type = strstr(name, "_total") ? "counter" : "gauge";
+	fprintf(f, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void put(FILE *f, uint64_t v, unsigned int digits)
+{
+	if (digits)
+		fprintf(f, " %.*f\n", (int)digits, v / pow(10, digits));
+	else
+		fprintf(f, " %" PRIu64 "\n", v);
+}
+
+static void single(FILE *f, const char *name, unsigned int digits, uint64_t v, const char *help)
+{
+	head(f, name, NULL, help);
+	fputs(name, f);
+	put(f, v, digits);
+}
+
+/* With one further label, if @key is not NULL. */
+static void sample(FILE *f, const char *name, const struct proc *p, const char *key, const char *label,
+		   uint64_t v, unsigned int digits)
+{
+	fprintf(f, "%s{pid=\"%d\",comm=\"%s\"", name, (int)p->pid, p->comm);
+	if (key)
+		fprintf(f, ",%s=\"%s\"", key, label);
+	putc('}', f);
+	put(f, v, digits);
+}
+
+static void free_blocks(FILE *f, const struct proc *p)
+{
+	char order[8];
+	int k;
+
+	for (k = 0; k < 10; k++) {
+		sprintf(order, "%d", k);
+		sample(f, "mafc_free_blocks", p, "order", order, p->stat.free_blocks[k], 0);
+	}
+}
+
+/* The kernel counts waits under 2^i ns in bucket i, longer ones in the last. Here: 2^10, 2^12, ... 2^22. */
+static void stalls(FILE *f, const struct proc *p)
+{
+	uint64_t n = 0;
+	char le[24];
+	int b;
+
+	for (b = 0; b < MAFC_STALL_BUCKETS; b++) {
+		n += p->stat.stall[b];
+		sprintf(le, "0.%09u", 1U << b);
+		if (b >= 10 && b % 2 == 0)
+			sample(f, "mafc_stall_seconds_bucket", p, "le", le, n, 0);
+	}
+	sample(f, "mafc_stall_seconds_bucket", p, "le", "+Inf", n, 0);
+	sample(f, "mafc_stall_seconds_count", p, NULL, NULL, n, 0);
+}
+
+char *render_metrics(void)
+{
+	const struct figure *g;
+	char *text = NULL;
+	double oldest = 0;
+	size_t i, len;
+	uint64_t v;
+	FILE *f = open_memstream(&text, &len);
+
+	if (!f)
+		return NULL;
+	pthread_mutex_lock(&known.lock);
+	for (i = 0; i < known.shown; i++)
+		oldest = fmax(oldest, now_s() - known.worst[i]->sampled);
+	single(f, "mafc_device_up", 0, !known.device, "Whether the device can be asked.");
+	for (g = device; g < device + DEVICE; g++)
+		if (!reader_get(g->file, &v))
+			single(f, g->name, g->digits, v, g->help);
+	single(f, "mafc_heaps", 0, known.heaps, "Heaps that the exporter may look at.");
+	single(f, "mafc_heaps_shown", 0, known.shown, "Those with figures of their own.");
+	single(f, "mafc_heaps_held_bytes", 0, known.sum.held, "Physical memory of all it may look at.");
+	single(f, "mafc_heaps_live_bytes", 0, known.sum.live, "Memory in their allocated blocks.");
+	single(f, "mafc_heaps_fragmentation_percent", 2, known.sum.fragmentation, "Of all of them together.");
+	single(f, "mafc_fallback_processes", 0, known.fallbacks, "Those with the library, not on the device.");
+	single(f, "mafc_slo_percent", 0, known.slo, "Fragmentation that is within the objective.");
+	single(f, "mafc_oldest_sample_seconds", 3, oldest * 1000, "Age of the oldest figures of a process.");
+	single(f, "process_cpu_seconds_total", 6, clock(), "CPU time of the exporter.");
+	for (g = figures; g < figures + FIGURES; g++) {
+		head(f, g->name, NULL, g->help);
+		for (i = 0; i < known.shown; i++)
+			sample(f, g->name, known.worst[i], NULL, NULL, value(g, &known.worst[i]->stat), g->digits);
+	}
+	head(f, "mafc_free_blocks", NULL, "Free runs of 2^order pages.");
+	for (i = 0; i < known.shown; i++)
+		free_blocks(f, known.worst[i]);
+	head(f, "mafc_stall_seconds", "histogram", "Waits of threads for pages in motion; their sum is not known.");
+	for (i = 0; i < known.shown; i++)
+		stalls(f, known.worst[i]);
+	pthread_mutex_unlock(&known.lock);
+	fclose(f);
+	return text;
+}
+
+/* Names as in the metrics, without the prefix. */
+static void json_figures(struct json *j, const struct mafc_stat *st, size_t n)
+{
+	const struct figure *g;
+
+	for (g = figures; g < figures + n; g++)
+		json_real(j, g->name + strlen("mafc_"), value(g, st) / pow(10, g->digits), g->digits);
+}
+
+static void json_array(struct json *j, const char *key, const __u64 *v, size_t n)
+{
+	json_open(j, key, '[');
+	while (n--)
+		json_u64(j, NULL, *v++);
+	json_close(j, '[');
+}
+
+/* The part of it that is within the objective; and if @all, itself. */
+static void json_history(struct json *j, const struct history *h, bool all)
+{
+	unsigned long first = h->n > HISTORY ? h->n - HISTORY : 0, good = 0, i;
+
+	for (i = first; i < h->n; i++)
+		good += h->percent[i % HISTORY] <= known.slo;
+	json_real(j, "within_slo_ratio", h->n ? (double)good / (h->n - first) : 1, 4);
+	if (!all)
+		return;
+	json_open(j, "history", '[');
+	for (i = first; i < h->n; i++)
+		json_real(j, NULL, h->percent[i % HISTORY], 2);
+	json_close(j, '[');
+}
+
+static void json_proc(struct json *j, const struct proc *p, bool all)
+{
+	json_open(j, NULL, '{');
+	json_u64(j, "pid", p->pid);
+	json_str(j, "comm", p->comm);
+	json_real(j, "age_seconds", now_s() - p->sampled, 1);
+	json_figures(j, &p->stat, all ? FIGURES : FIGURES_PAGE);
+	json_history(j, &p->history, false);
+	if (all) {
+		json_array(j, "free_blocks", p->stat.free_blocks, 10);
+		json_array(j, "stall", p->stat.stall, MAFC_STALL_BUCKETS);
+	}
+	json_close(j, '{');
+}
+
+static void json_selected(struct json *j, const struct proc *p)
+{
+	static const struct map none;
+	const struct map *m = p->map ? p->map : &none;
+	unsigned int i;
+
+	json_open(j, "selected", '{');
+	json_u64(j, "pid", p->pid);
+	json_history(j, &p->history, true);
+	json_u64(j, "pages", m->pages);
+	json_u64(j, "pages_per_cell", m->per);
+	json_open(j, "cells", '[');
+	for (i = 0; i < m->cells; i++)
+		json_real(j, NULL, m->cell[i], 0);
+	json_close(j, '[');
+	json_close(j, '{');
+}
+
+char *render_json(bool all, pid_t pid)
+{
+	struct json js = { 0 }, *j = &js;
+	char *text = NULL;
+	struct proc *p;
+	size_t i, len;
+	uint64_t v;
+
+	j->f = open_memstream(&text, &len);
+	if (!j->f)
+		return NULL;
+	pthread_mutex_lock(&known.lock);
+	json_open(j, NULL, '{');
+	json_str(j, "error", known.device ? reader_error(known.device) : NULL);
+	json_u64(j, "heaps", known.heaps);
+	json_u64(j, "fallback_processes", known.fallbacks);
+	json_u64(j, "slo_percent", known.slo);
+	json_u64(j, "history_step_seconds", HISTORY_STEP);
+	for (i = 0; all && i < DEVICE; i++)
+		if (!reader_get(device[i].file, &v))
+			json_u64(j, device[i].file, v);
+	json_open(j, "total", '{');
+	json_figures(j, &known.sum, FIGURES_SUM);
+	json_history(j, &known.history, true);
+	json_close(j, '{');
+	json_open(j, "processes", '[');
+	for (i = 0; i < known.shown; i++)
+		json_proc(j, known.worst[i], all);
+	json_close(j, '[');
+	for (p = known.procs; p && pid; p = p->next)
+		if (p->pid == pid && p->heap) {
+			p->wanted = now_s();
+			json_selected(j, p);
+		}
+	json_close(j, '{');
+	pthread_mutex_unlock(&known.lock);
+	fclose(j->f);
+	return text;
+}
