@@ -9,8 +9,15 @@
  *
  * Registered at the first malloc, ahead of everybody: our handlers run last
  * before the fork and first after it, so that those of others may use malloc.
+ *
+ * Without threads nobody but a signal handler can come between: it may fork in
+ * the middle of malloc, as nothing is locked then.
+ *
+ * fork() locks the list of streams after that.  Who holds it may be waiting for a
+ * stream whose owner waits for memory: so it is locked before our own locks.
  */
 #include <pthread.h>
+#include <sys/single_threaded.h>
 
 #include "cache.h"
 #include "central.h"
@@ -20,32 +27,53 @@
 #include "pages.h"
 #include "pool.h"
 
+void _IO_list_lock(void) __attribute__((weak));
+void _IO_list_unlock(void) __attribute__((weak));
+void _IO_list_resetlock(void) __attribute__((weak));
+
+static bool locked;
+
 static void fork_prepare(void)
 {
+	if (__libc_single_threaded)
+		return;
+	if (_IO_list_lock)
+		_IO_list_lock();
 	cache_lock();
 	central_lock();
 	lock_take(&pages_lock);
 	lock_take(&large_lock);
 	lock_take(&pool_lock);
+	locked = true;
 }
 
 static void fork_parent(void)
 {
+	if (!locked)
+		return;
+	locked = false;
 	lock_drop(&pool_lock);
 	lock_drop(&large_lock);
 	lock_drop(&pages_lock);
 	central_unlock(false);
 	cache_unlock(false);
+	if (_IO_list_unlock)
+		_IO_list_unlock();
 }
 
 static void fork_child(void)
 {
+	if (!locked)
+		return;
+	locked = false;
 	lock_reset(&pool_lock);
 	lock_reset(&large_lock);
 	lock_reset(&pages_lock);
 	central_unlock(true);
 	cache_unlock(true);
 	debug_forked();
+	if (_IO_list_resetlock)
+		_IO_list_resetlock();
 }
 
 void fork_init(void)

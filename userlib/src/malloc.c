@@ -265,13 +265,11 @@ void *API(aligned_alloc)(size_t align, size_t size)
 
 int API(posix_memalign)(void **p, size_t align, size_t size)
 {
-	int saved = errno;
 	void *new;
 
 	if (!power_of_two(align) || align % sizeof(void *))
 		return EINVAL;
 	new = alloc_aligned(align, size);
-	errno = saved;
 	if (!new)
 		return ENOMEM;
 	*p = new;
