@@ -63,16 +63,16 @@ static unsigned bin_count(const struct cache *c, unsigned cls)
 
 static unsigned take(unsigned cls, void **blocks, unsigned want, size_t size)
 {
-	return cls < nclasses ? central_take(cls, blocks, want, size) :
-				large_take(cls, blocks, want);
+	return classes[cls].size > SMALL_MAX ? large_take(cls, blocks, want) :
+	       central_take(class_own(cls), blocks, want, size);
 }
 
 static void give(unsigned cls, void **blocks, unsigned n)
 {
-	if (cls < nclasses)
-		central_give(cls, blocks, n);
-	else
+	if (classes[cls].size > SMALL_MAX)
 		large_give(blocks, n);
+	else
+		central_give(class_own(cls), blocks, n);
 }
 
 static size_t budget(void)
@@ -92,7 +92,7 @@ static size_t slot_cost(unsigned cls)
 {
 	size_t size = classes[cls].size;
 
-	return cls < nclasses || heap.os->compacts ? size : size / 8;
+	return size <= SMALL_MAX || heap.os->compacts ? size : size / 8;
 }
 
 /* Give the @n oldest blocks of a bin back; @pass: to another thread, rather. */
@@ -216,20 +216,50 @@ static struct cache *cache_hold(void)
 	return c;
 }
 
+/*
+ * What was freed is handed out again.  But while a class shrinks, its fullest
+ * spans shall have what it still needs, so that the others become empty: it does
+ * from when a bin ran over, for as long as more is freed than was taken.
+ */
+static void recycle(struct cache *c, unsigned cls)
+{
+	unsigned own = class_own(cls), n = bin_count(c, own);
+	uint8_t slots = c->slots[own];
+	struct bin b = c->bins[own];
+
+	if (n <= c->taken[own] + c->taken[own] / 20U)
+		c->shrinks[own] = false;
+	if (c->shrinks[own]) {
+		bin_flush(c, own, n, false);
+	} else if (n) {
+		c->bins[own] = c->bins[cls];
+		c->slots[own] = c->slots[cls];
+		c->bins[cls] = b;
+		c->slots[cls] = slots;
+	}
+}
+
 void noinline *cache_refill(unsigned cls, size_t size)
 {
 	struct cache *c = cache_hold();
 	void **base, *p = NULL;
-	unsigned n;
+	unsigned n, want;
 
 	if (unlikely(!c))
 		return take(cls, &p, 1, size) ? p : NULL;
 	look_around(c, cls);
+	if (cls >= apart)
+		recycle(c, cls);
 	if (!bin_grow(c, cls) && !c->slots[cls]) {
 		n = take(cls, &p, 1, size);
 	} else {
 		base = c->bins[cls].end - c->slots[cls];
-		n = take(cls, base, c->slots[cls] / 2 + 1, size);
+		n = bin_count(c, cls);
+		want = c->slots[cls] / 2 + 1;
+		if (n < want)
+			n += take(cls, base + n, want - n, size);
+		if (cls >= apart)
+			c->taken[class_own(cls)] = n;
 		if (likely(n))
 			p = base[--n];
 		c->bins[cls].top = base + n;
@@ -243,8 +273,13 @@ void noinline *cache_refill(unsigned cls, size_t size)
 static void make_room(struct cache *c, unsigned cls)
 {
 	look_around(c, cls);
-	if (!bin_grow(c, cls))
-		bin_flush(c, cls, c->slots[cls] / 2 + 1, true);
+	if (bin_grow(c, cls))
+		return;
+	bin_flush(c, cls, c->slots[cls] / 2 + 1, true);
+	if (cls <= APART) {
+		c->shrinks[cls] = true;
+		c->taken[cls] = 0;
+	}
 }
 
 void noinline cache_overflow(unsigned cls, void *p)

@@ -4,6 +4,7 @@
 #define MAFC_CACHE_IDLE_H
 
 #include "cache.h"
+#include "classes.h"
 #include "lock.h"
 
 /**
@@ -11,6 +12,8 @@
  * @bins: first, as my.bins points here
  * @slots: number of slots of each bin: 0, 1, 3, 7, .. 255
  * @seen: blocks in each bin when it was last looked at
+ * @taken: of classes with two bins: blocks in malloc's, when it was filled
+ * @shrinks: of these: see recycle()
  * @room: bytes that the bins hold when full
  * @calls: slow calls
  * @hand: the bin to look at next
@@ -24,6 +27,8 @@ struct cache {
 	struct bin bins[NCLASSES];
 	uint8_t slots[NCLASSES];
 	uint8_t seen[NCLASSES];
+	uint8_t taken[APART + 1];
+	bool shrinks[APART + 1];
 	size_t room;
 	uint32_t calls;
 	uint32_t hand;

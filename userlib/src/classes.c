@@ -22,6 +22,7 @@ struct size_class classes[NCLASSES];
 uint8_t class_of_grains[SMALL_MAX / GRAIN + 1];
 unsigned nclasses = 1;
 unsigned all_classes;
+unsigned apart;
 uint8_t class_of_pages[(MEDIUM_MAX >> PAGE_SHIFT) + 1];
 
 /* Bins hold 2^n - 1 blocks: with the sentinel below, 2^n words. */
@@ -73,6 +74,17 @@ static void medium_init(void)
 	for (pages = SMALL_MAX / PAGE_SIZE + 1; pages <= MEDIUM_MAX / PAGE_SIZE;
 	     pages += pages < 16 ? 1 : pages < 32 ? 2 : 4)
 		medium_add(pages);
+	apart = all_classes;
+}
+
+static void apart_init(void)
+{
+	unsigned cls, g;
+
+	for (cls = 1; cls <= APART; cls++)
+		classes[all_classes++] = classes[cls];
+	for (g = 0; class_of_grains[g] <= APART; g++)
+		class_of_grains[g] += apart - 1;
 }
 
 void classes_init(void)
@@ -87,6 +99,7 @@ void classes_init(void)
 			class_add((pages << PAGE_SHIFT) / blocks & ~(GRAIN - 1),
 				  pages);
 	medium_init();
+	apart_init();
 }
 
 unsigned class_aligned(size_t size, size_t align)
@@ -95,7 +108,7 @@ unsigned class_aligned(size_t size, size_t align)
 
 	if (size > SMALL_MAX || align > PAGE_SIZE)
 		return 0;
-	for (c = class_of(MAX(size, align)); c < nclasses; c++)
+	for (c = class_own(class_of(MAX(size, align))); c < nclasses; c++)
 		if (classes[c].size % align == 0)
 			return c;
 	return 0;
