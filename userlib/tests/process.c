@@ -240,6 +240,54 @@ static bool small_address_space(void)
 	return true;
 }
 
+struct mapping {
+	uintptr_t from, to;
+	char perms[5];
+};
+
+/* The accessible mappings around @p, and what lies on either side of them. */
+static bool guarded(const void *p)
+{
+	struct mapping m, before = { 0 }, first = { 0 }, last = { 0 };
+	uintptr_t at = (uintptr_t)p;
+	bool after = false;
+	char text[512];
+	FILE *f = fopen("/proc/self/maps", "r");
+
+	CHECK(f);
+	while (fgets(text, sizeof(text), f)) {
+		if (sscanf(text, "%lx-%lx %4s", &m.from, &m.to, m.perms) != 3)
+			continue;
+		if (m.perms[0] == '-' || m.from != last.to) {
+			if (last.to > at && first.from <= at) {
+				after = m.perms[0] == '-' && m.from == last.to;
+				break;
+			}
+			before = m.perms[0] == '-' ? m : (struct mapping){ 0 };
+			first = (struct mapping){ .from = m.to };
+			if (m.perms[0] != '-')
+				first = m;
+		} else if (first.from == m.from) {
+			first = m;
+		}
+		last = m;
+	}
+	fclose(f);
+	CHECK(first.from <= at && at < last.to);
+	CHECK(before.perms[0] == '-' && before.to == first.from && after);
+	return true;
+}
+
+static bool regions_are_guarded(void)
+{
+	void *small = malloc(100), *large = malloc(1 << 20);
+
+	CHECK(small && large && guarded(small) && guarded(large));
+	free(small);
+	free(large);
+	return true;
+}
+
 static char line[200];
 
 /* Run @f in a child; its exit status, and what it said first. */
@@ -314,18 +362,81 @@ static void interior_large(void)
 	free(victim + 4096);
 }
 
+static void null_page(void)
+{
+	victim = (char *)16;
+	free(victim);
+}
+
+static void on_stack(void)
+{
+	char here[64];
+
+	victim = here;
+	free(victim);
+}
+
+static void twice_medium(void)
+{
+	char *p[100];
+	int i;
+
+	for (i = 0; i < 100; i++)
+		p[i] = malloc(40000);
+	for (i = 0; i < 100; i++)
+		free(p[i]);
+	free(p[3]);
+	malloc_trim(0);
+}
+
+static void realloc_foreign(void)
+{
+	static char here[100];
+
+	victim = here + 16;
+	victim = realloc(victim, 1000);
+}
+
+static void never_given(void)
+{
+	victim = malloc(1 << 20);
+	free(victim + (64 << 20));
+}
+
+static void *free_twice(void *p)
+{
+	free(p);
+	return NULL;
+}
+
+/* Each thread's cache ends with it. */
+static void twice_in_threads(void)
+{
+	pthread_t t;
+	int i;
+
+	victim = malloc(100);
+	for (i = 0; i < 2; i++) {
+		pthread_create(&t, NULL, free_twice, victim);
+		pthread_join(t, NULL);
+	}
+}
+
 static bool misuse_is_found(void)
 {
 	static void (*const kinds[])(void) = {
 		twice_at_once, twice_later, twice_large, foreign, interior,
-		interior_large,
+		interior_large, null_page, on_stack, twice_medium,
+		realloc_foreign, never_given, twice_in_threads,
 	};
 	size_t i;
 
 	for (i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		printf("# kind %zu\n", i);
 		CHECK(misuse(kinds[i]) == 128 + SIGABRT);
+		/* One line, and in it the address. */
 		CHECK(!strncmp(line, "mafc: ", 6) && strstr(line, ": 0x"));
+		CHECK(strchr(line, '\n') == line + strlen(line) - 1);
 	}
 	return true;
 }
@@ -346,27 +457,93 @@ static bool misuse_carries_on(void)
 	return true;
 }
 
-static void run_self(const char *name, const char *value)
+/* What MAFC_DEBUG=1 finds at the very call; run in a program of its own. */
+static void debug_write(void)
+{
+	int i;
+
+	victim = malloc(100);
+	free(victim);
+	victim[5] = 1;
+	for (i = 0; i < 5000; i++)
+		free(malloc(i));
+}
+
+static void debug_twice(void)
+{
+	char *other = malloc(100);
+
+	victim = malloc(100);
+	free(victim);
+	free(other);
+	free(victim);
+}
+
+/* Long after: the block is no longer kept. */
+static void debug_twice_later(void)
+{
+	int i;
+
+	victim = malloc(100);
+	free(victim);
+	for (i = 0; i < 5000; i++)
+		free(malloc(200));
+	free(victim);
+}
+
+/* Next to a block that must not be filled by mistake. */
+static void debug_interior(void)
+{
+	char *p = malloc(64), *q = malloc(64);
+
+	memset(p, 1, 64);
+	memset(q, 1, 64);
+	victim = p;
+	free(victim + 32);
+}
+
+static void debug_interior_large(void)
+{
+	victim = malloc(1 << 20);
+	free(victim + 8192);
+}
+
+static const struct {
+	void (*run)(void);
+	const char *says;
+} debug_kinds[] = {
+	{ debug_write, "write after free: 0x" },
+	{ debug_twice, "double free: 0x" },
+	{ debug_twice_later, "double free: 0x" },
+	{ debug_interior, "into a block: 0x" },
+	{ debug_interior_large, "what is no block: 0x" },
+};
+
+static const char *kind_name;
+
+static void debug_self(void)
 {
 	char self[4096] = "";
 
 	if (readlink("/proc/self/exe", self, sizeof(self) - 1) < 0)
 		_exit(9);
 	setenv("MAFC_DEBUG", "1", 1);
-	setenv(name, value, 1);
+	setenv("MISUSE_DEBUG", kind_name, 1);
 	execl(self, self, NULL);
 	_exit(9);
 }
 
-static void write_after_free(void)
+static bool debug_finds(void)
 {
-	run_self("MISUSE_WRITE", "1");
-}
+	static char name[] = "0";
 
-static bool debug_finds_writes(void)
-{
-	CHECK(misuse(write_after_free) == 128 + SIGABRT);
-	CHECK(strstr(line, "write after free: 0x"));
+	kind_name = name;
+	for (; name[0] < '0' + (int)(sizeof(debug_kinds) /
+				     sizeof(debug_kinds[0])); name[0]++) {
+		printf("# kind %s\n", name);
+		CHECK(misuse(debug_self) == 128 + SIGABRT);
+		CHECK(strstr(line, debug_kinds[name[0] - '0'].says));
+	}
 	return true;
 }
 
@@ -377,27 +554,25 @@ static const struct ktap_test tests[] = {
 	{ "destructors after the cache is gone", late_destructors },
 	{ "1000 idle threads", idle_threads },
 	{ "little address space", small_address_space },
+	{ "guards around the regions", regions_are_guarded },
 	{ "misuse is found", misuse_is_found },
-	{ "MAFC_DEBUG finds writes after free", debug_finds_writes },
+	{ "MAFC_DEBUG finds misuse at the call", debug_finds },
 	{ "misuse is survived on request", misuse_carries_on },
 };
 
 int main(void)
 {
-	int i;
-
-	if (getenv("MISUSE_WRITE")) {
-		victim = malloc(100);
-		free(victim);
-		victim[5] = 1;
-		for (i = 0; i < 5000; i++)
-			free(malloc(i));
+	if (getenv("MISUSE_DEBUG")) {
+		debug_kinds[atoi(getenv("MISUSE_DEBUG"))].run();
 		return 0;
 	}
 	if (getenv("MISUSE_ONLY")) {
 		twice_at_once();
 		foreign();
 		interior_large();
+		/* The heap is whole all the same. */
+		stop = true;
+		churn((void *)3);
 		return 0;
 	}
 	return ktap_run(tests, sizeof(tests) / sizeof(tests[0]));
