@@ -97,10 +97,10 @@ bench-engine:			## what compaction gains and costs, in guests
 check:				## all tests; the last line is their sum
 	@selftests/check host kunit kernel programs
 
-check-host check-kunit check-kernel check-programs check-packaging check-monitoring: check-%: ## one group of them: check-host, -kunit, -kernel, -programs, -packaging, -monitoring
+check-host check-kunit check-kernel check-programs check-packaging check-monitoring check-peers: check-%: ## one group of them: check-host, -kunit, -kernel, -programs, -packaging, -monitoring, -peers
 	@selftests/check $*
 
-.PHONY: check-packaging check-monitoring check-install
+.PHONY: check-packaging check-monitoring check-peers check-install
 check-install:			## install, use, remove and purge the Debian packages, in a guest
 	@selftests/packaging/run install
 
