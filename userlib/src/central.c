@@ -7,13 +7,8 @@
  * refill takes blocks from it, so a thread that falls asleep keeps no span from
  * being compacted.
  *
- * Frees take no lock.  They clear bits; a span that was full before is pushed on
- * the class's stack of pending spans, which the next refill adopts.  How full a
- * listed span is gets out of date by that, always to the emptier side but for
- * meshing; it is looked at again when the span comes up.
- *
- * Who sets MAFC_SPAN_LISTED owns the link fields, until the span is linked;
- * after that central.lock of the span's class does.
+ * How full a listed span is gets out of date as blocks are freed, always to the
+ * emptier side but for meshing; it is looked at again when the span comes up.
  */
 #include <string.h>
 
@@ -27,7 +22,6 @@
 
 #define LISTS		9	/* by eighths of free blocks; the last: empty */
 #define EMPTY		(LISTS - 1)
-#define PENDING_CLOSED	UINT32_MAX
 /* Empty spans that a class keeps, in pages. */
 #define KEEP_PAGES	16
 /* Spans that the kernel is busy with are passed over, up to so many. */
@@ -39,9 +33,7 @@
 
 /**
  * struct central - of one class
- * @lock: guards all but @pending
- * @pending: stack of spans to be linked, linked by span_next(); lock-free;
- *	PENDING_CLOSED during a fork
+ * @lock: guards the rest
  * @filled: bit i: lists[i] is not empty
  * @nempty: spans in the last list
  * @spans: spans created, about (the kernel dissolves without telling)
@@ -53,7 +45,6 @@
  */
 struct central {
 	struct lock lock;
-	uint32_t pending;
 	uint32_t filled;
 	uint32_t nempty;
 	uint32_t spans;
@@ -106,47 +97,7 @@ static void list_unlink(struct central *k, struct mafc_span *s)
 	span_list(s) = 0;
 }
 
-/* Link what frees have pushed since the last time. */
-static void adopt_pending(struct central *k, const struct size_class *c)
-{
-	uint32_t n, next;
-	struct mafc_span *s;
-
-	if (!load(&k->pending))
-		return;
-	n = __atomic_exchange_n(&k->pending, 0, __ATOMIC_ACQUIRE);
-	for (; n; n = next) {
-		s = &heap.spans[n];
-		next = span_next(s);
-		list_link(k, s, list_for(s, c));
-	}
-}
-
-/* LISTED is set: leave the span to the next refill, or link it right away. */
-static void push_pending(struct mafc_span *s)
-{
-	unsigned cls = load(&s->size_class);
-	struct central *k = &centrals[cls];
-	uint32_t head = load(&k->pending);
-
-	do {
-		if (unlikely(head == PENDING_CLOSED)) {
-			lock_take(&k->lock);
-			list_link(k, s, list_for(s, &classes[cls]));
-			lock_drop(&k->lock);
-			return;
-		}
-		span_next(s) = head;
-	} while (!__atomic_compare_exchange_n(&k->pending, &head,
-					      span_number(s), true,
-					      __ATOMIC_RELEASE,
-					      __ATOMIC_RELAXED));
-}
-
-/*
- * A free block, yet nobody knows: list the span.  ATTACHED spans are listed by
- * whoever detaches them, meshed ones have no blocks to give.
- */
+/* A free block, yet nobody knows.  Meshed spans have no blocks to give. */
 static bool mark_listed(struct mafc_span *s)
 {
 	uint32_t state = span_state(s), base;
@@ -169,16 +120,12 @@ static bool mark_listed(struct mafc_span *s)
 static void detach(struct central *k, struct mafc_span *s,
 		   const struct size_class *c)
 {
-	if (span_used(s) < c->blocks) {
+	bool left = span_used(s) < c->blocks;
+
+	if (left)
 		list_link(k, s, list_for(s, c));
-		span_change(s, MAFC_SPAN_ATTACHED, IDLE_LISTED);
-		return;
-	}
 	race_window();
-	span_change(s, MAFC_SPAN_ATTACHED, MAFC_SPAN_IDLE);
-	/* A free that still saw it ATTACHED relies on us. */
-	if (span_used(s) < c->blocks && mark_listed(s))
-		list_link(k, s, list_for(s, c));
+	span_change(s, MAFC_SPAN_ATTACHED, left ? IDLE_LISTED : MAFC_SPAN_IDLE);
 }
 
 static void unlist(struct mafc_span *s)
@@ -299,7 +246,6 @@ unsigned central_take(unsigned cls, void **blocks, unsigned want, size_t size)
 	}
 	if (unlikely(!k->random))
 		k->random = (uintptr_t)k * 0x9e3779b97f4a7c15ULL | 1;
-	adopt_pending(k, c);
 	while (got < want) {
 		s = pick(k, c);
 		if (!s && !got)
@@ -316,16 +262,21 @@ unsigned central_take(unsigned cls, void **blocks, unsigned want, size_t size)
 	return got;
 }
 
+/* A power of two. */
+static unsigned passed_max(unsigned cls)
+{
+	return (classes[cls].bin_max + 1U) * 2;
+}
+
 bool central_pass(unsigned cls, void **blocks, unsigned n)
 {
 	struct central *k = &centrals[cls];
-	unsigned max = (classes[cls].bin_max + 1U) * 2;
 	bool ok;
 
 	lock_take(&k->lock);
 	if (unlikely(!k->passed))
-		k->passed = pool_alloc(max * sizeof(*blocks));
-	ok = k->passed && k->npassed + n <= max;
+		k->passed = pool_alloc(passed_max(cls) * sizeof(*blocks));
+	ok = k->passed && k->npassed + n <= passed_max(cls);
 	if (ok) {
 		memcpy(k->passed + k->npassed, blocks, n * sizeof(*blocks));
 		k->npassed += n;
@@ -337,19 +288,26 @@ bool central_pass(unsigned cls, void **blocks, unsigned n)
 void central_settle(bool all)
 {
 	struct central *k;
-	unsigned cls;
+	void **blocks;
+	unsigned cls, n;
 
 	for (cls = 1; cls < nclasses; cls++) {
 		k = &centrals[cls];
-		if (!load(&k->npassed))
+		if (!load(&k->passed))
 			continue;
 		lock_take(&k->lock);
-		if (all || k->npassed == k->seen) {
-			central_give(cls, k->passed, k->npassed);
+		n = k->npassed;
+		blocks = all || n == k->seen ? k->passed : NULL;
+		if (blocks) {
+			k->passed = NULL;
 			k->npassed = 0;
 		}
-		k->seen = k->npassed;
+		k->seen = n;
 		lock_drop(&k->lock);
+		if (blocks) {
+			central_give(cls, blocks, n);
+			pool_free(blocks, passed_max(cls) * sizeof(*blocks));
+		}
 	}
 }
 
@@ -370,55 +328,56 @@ static bool retire_one(struct central *k)
 	return true;
 }
 
-/* The last block of a span was freed.  If the lock is taken: next time. */
-static void noinline emptied(struct mafc_span *s)
+/* The last block of a span was freed. */
+static void noinline emptied(struct central *k, struct mafc_span *s)
 {
-	unsigned cls = load(&s->size_class);
-	struct central *k = &centrals[cls];
-	unsigned keep = MAX(KEEP_PAGES / classes[cls].pages, 1);
+	unsigned keep = MAX(KEEP_PAGES / load(&s->npages), 1);
 
-	if (!lock_try(&k->lock))
-		return;
-	adopt_pending(k, &classes[cls]);
-	if (load(&s->size_class) == cls && span_list(s) && span_empty(s)) {
-		list_unlink(k, s);
-		list_link(k, s, EMPTY);
-		while (k->nempty > keep && retire_one(k))
-			;
-	}
-	lock_drop(&k->lock);
+	list_unlink(k, s);
+	list_link(k, s, EMPTY);
+	while (k->nempty > keep && retire_one(k))
+		;
 }
 
 /* Blocks of one span that are on their way back, by bit. */
 struct batch {
+	struct central *central;
 	struct mafc_span *span;
 	uint64_t bits[MAFC_SPAN_BLOCKS_MAX / 64];
 };
 
-/* Clear the bits of a batch, and see what that changes. */
-static void give_batch(struct batch *b, unsigned words)
+/* Where the program ends, its handlers may want the lock. */
+static void misuse(struct batch *b, const char *what, void *p)
 {
+	lock_drop(&b->central->lock);
+	report_misuse(what, p);
+	lock_take(&b->central->lock);
+}
+
+/* Clear the bits of a batch, and see what that changes. */
+static void give_batch(struct batch *b, const struct size_class *c)
+{
+	unsigned i, words = (c->blocks + 63) / 64;
 	struct mafc_span *root = NULL;
 	uint64_t twice;
-	unsigned i;
 
 	for (i = 0; i < words; i++) {
 		if (!b->bits[i])
 			continue;
 		twice = span_clear(b->span, i, b->bits[i], &root);
 		if (unlikely(twice))
-			report_misuse("double free",
-				      span_block(b->span, i * 64 +
-						 __builtin_ctzll(twice)));
+			misuse(b, "double free",
+			       span_block(b->span, i * 64 +
+					  __builtin_ctzll(twice)));
 		b->bits[i] = 0;
 	}
-	if (unlikely(!root))
+	if (unlikely(!root || load(&root->block_size) != c->size))
 		return;		/* misuse, reported */
 	if (unlikely(!(load(&root->state) & MAFC_SPAN_LISTED)) &&
 	    mark_listed(root))
-		push_pending(root);
-	if (unlikely(span_empty(root)))
-		emptied(root);
+		list_link(b->central, root, list_for(root, c));
+	if (unlikely(span_empty(root)) && span_list(root))
+		emptied(b->central, root);
 }
 
 static struct mafc_span *span_of(const void *p, unsigned pages)
@@ -433,7 +392,7 @@ static void noinline next_span(struct batch *b, const void *p,
 			       const struct size_class *c)
 {
 	if (b->span)
-		give_batch(b, (c->blocks + 63) / 64);
+		give_batch(b, c);
 	b->span = span_of(p, c->pages);
 }
 
@@ -447,10 +406,11 @@ void central_give(unsigned cls, void **blocks, unsigned n)
 	const struct size_class *c = &classes[cls];
 	uint32_t size = c->size, end = size * c->blocks, off, bit;
 	uint64_t reciprocal = c->reciprocal, mask;
-	struct batch batch = { .span = NULL };
+	struct batch batch = { .central = &centrals[cls] };
 	uintptr_t base = 0;
 	unsigned i;
 
+	lock_take(&batch.central->lock);
 	for (i = 0; i < n; i++) {
 		if ((uintptr_t)blocks[i] - base >= end) {
 			if (i + AHEAD < n)
@@ -462,18 +422,20 @@ void central_give(unsigned cls, void **blocks, unsigned n)
 		off = (uintptr_t)blocks[i] - base;
 		bit = off * reciprocal >> 32;
 		if (unlikely(bit * size != off || off >= end)) {
-			report_misuse("free of a pointer into a block",
-				      blocks[i]);
+			misuse(&batch, "free of a pointer into a block",
+			       blocks[i]);
 			continue;
 		}
 		mask = 1ULL << bit % 64;
 		if (unlikely(batch.bits[bit / 64] & mask))
-			report_misuse("double free", blocks[i]);
+			misuse(&batch, "double free", blocks[i]);
 		batch.bits[bit / 64] |= mask;
 	}
 	if (batch.span)
-		give_batch(&batch, (c->blocks + 63) / 64);
-	count_add(&heap.meta->classes[cls].frees, n);
+		give_batch(&batch, c);
+	store(&heap.meta->classes[cls].frees,
+	      heap.meta->classes[cls].frees + n);
+	lock_drop(&batch.central->lock);
 }
 
 bool central_holds(const void *p)
@@ -496,7 +458,6 @@ void central_trim(void)
 	for (cls = 1; cls < nclasses; cls++) {
 		k = &centrals[cls];
 		lock_take(&k->lock);
-		adopt_pending(k, &classes[cls]);
 		for (list = 0; list < EMPTY; list++)
 			for (n = k->lists[list]; n; n = next) {
 				s = &heap.spans[n];
@@ -514,34 +475,19 @@ void central_trim(void)
 
 void central_lock(void)
 {
-	struct central *k;
 	unsigned cls;
 
-	for (cls = 1; cls < nclasses; cls++) {
-		k = &centrals[cls];
-		lock_take(&k->lock);
-		/* No link must be half made in the child's copy. */
-		adopt_pending(k, &classes[cls]);
-		while (!__atomic_compare_exchange_n(&k->pending,
-						    &(uint32_t){ 0 },
-						    PENDING_CLOSED, false,
-						    __ATOMIC_ACQUIRE,
-						    __ATOMIC_RELAXED))
-			adopt_pending(k, &classes[cls]);
-	}
+	for (cls = 1; cls < nclasses; cls++)
+		lock_take(&centrals[cls].lock);
 }
 
 void central_unlock(bool child)
 {
-	struct central *k;
 	unsigned cls;
 
-	for (cls = 1; cls < nclasses; cls++) {
-		k = &centrals[cls];
-		store_release(&k->pending, 0);
+	for (cls = 1; cls < nclasses; cls++)
 		if (child)
-			lock_reset(&k->lock);
+			lock_reset(&centrals[cls].lock);
 		else
-			lock_drop(&k->lock);
-	}
+			lock_drop(&centrals[cls].lock);
 }
