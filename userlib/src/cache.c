@@ -30,9 +30,10 @@
 #include "probe.h"
 #include "report.h"
 
-#define BUDGET_MIN	((size_t)1 << 20)	/* a quarter with many threads */
-#define BUDGET_LEAST	((size_t)2 << 10)	/* one of very many threads */
+#define BUDGET_MIN	((size_t)1 << 20)	/* an eighth with many threads */
+#define BUDGET_LEAST	((size_t)1 << 10)	/* one of very many threads */
 #define BUDGET_SHARE	24	/* of the heap: one part in so many */
+#define PASS_MIN	8	/* blocks worth passing to another thread */
 #define LOOK_EVERY	8	/* slow calls per look at another bin */
 #define VISIT_EVERY	32	/* and per visit to the caches of others */
 
@@ -81,7 +82,7 @@ static size_t budget(void)
 			    load(&heap.meta->large_live);
 	uint32_t n = load(&idle_awake);
 	size_t all = MAX(heap_bytes / BUDGET_SHARE,
-			 n > cpus ? BUDGET_MIN / 4 : BUDGET_MIN);
+			 n > cpus ? BUDGET_MIN / 8 : BUDGET_MIN);
 
 	all = MIN(all, options.cache_kib << 10);
 	return n > cpus ? MAX(all * cpus / n, BUDGET_LEAST) : all;
@@ -103,7 +104,7 @@ static void bin_flush(struct cache *c, unsigned cls, unsigned n, bool pass)
 	void **base = b->end - c->slots[cls];
 
 	probe(flush, classes[cls].size, n);
-	if (!pass || load(&idle_awake) < 2 || cls >= nclasses ||
+	if (!pass || n < PASS_MIN || load(&idle_awake) < 2 || cls >= nclasses ||
 	    !central_pass(cls, base, n))
 		give(cls, base, n);
 	memmove(base, base + n, (have - n) * sizeof(*base));
