@@ -6,14 +6,14 @@
 
 static void quoted(FILE *f, const char *s)
 {
-	const unsigned char *c;
+	unsigned char c;
 
 	putc('"', f);
-	for (c = (const unsigned char *)s; *c; c++) {
-		if (*c < 0x20 || *c >= 0x7f)
-			fprintf(f, "\\u%04x", *c);
+	while ((c = *s++)) {
+		if (c < 0x20 || c >= 0x7f)
+			fprintf(f, "\\u%04x", c);
 		else
-			fprintf(f, "%s%c", *c == '"' || *c == '\\' ? "\\" : "", *c);
+			fprintf(f, c == '"' || c == '\\' ? "\\%c" : "%c", c);
 	}
 	putc('"', f);
 }
@@ -51,10 +51,7 @@ void json_u64(struct json *j, const char *key, uint64_t v)
 void json_real(struct json *j, const char *key, double v, int digits)
 {
 	name(j, key);
-	if (isfinite(v))
-		fprintf(j->f, "%.*f", digits, v);
-	else
-		fputs("null", j->f);
+	fprintf(j->f, isfinite(v) ? "%.*f" : "null", digits, v);
 }
 
 void json_bool(struct json *j, const char *key, bool v)

@@ -3,23 +3,21 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <numa.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "cli.h"
 
-struct options opt = { .interval = 2000, .lasting = 2000, .at_least = 4 << 20, .slo = 10, .sort = 'h' };
+struct options opt = { .interval = 2000, .lasting = 2000, .at_least = 4 << 20, .slo = 10, .sort = "h" };
 struct json js;
-volatile sig_atomic_t stopped;
-void (*at_die)(void);
+volatile int stopped;
 static const char *command = "";
 
 void die(enum status status, const char *fmt, ...)
@@ -27,30 +25,28 @@ void die(enum status status, const char *fmt, ...)
 	int err = errno;
 	va_list ap;
 
-	if (at_die)
-		at_die();
 	fprintf(stderr, "mafc%s%s: ", *command ? " " : "", command);
 	va_start(ap, fmt);
 	errno = err;
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
 	fputc('\n', stderr);
-	_exit(status);
+	exit(status);
 }
 
-void die_of(int err, pid_t pid)
+void die_if(int err, pid_t pid)
 {
-	if (pid)
+	if (err < 0 && pid)
 		die(FAILED, "process %d: %s", pid, reader_error(err));
-	die(FAILED, "%s", reader_error(err));
+	if (err < 0)
+		die(FAILED, "%s", reader_error(err));
 }
 
 int open_device(void)
 {
 	int fd = reader_open();
 
-	if (fd < 0)
-		die_of(fd, 0);
+	die_if(fd, 0);
 	return fd;
 }
 
@@ -62,149 +58,127 @@ uint64_t now_ms(void)
 	return t.tv_sec * 1000ULL + t.tv_nsec / 1000000;
 }
 
-static const struct sysfs_file *tunable(const char *name, size_t len)
-{
-	const struct sysfs_file *t;
-
-	for (t = reader_tunables; t->name; t++)
-		if (strlen(t->name) == len && !strncmp(t->name, name, len))
-			return t;
-	die(USAGE, "no tunable %.*s; mafc tune lists them", (int)len, name);
-}
-
 static void tune_set(const char *arg)
 {
+	const struct sysfs_file *t = reader_tunables;
 	size_t len = strcspn(arg, "=");
-	const struct sysfs_file *t = tunable(arg, len);
+	uint64_t v;
 	char *end;
-	unsigned long long v = strtoull(arg[len] ? arg + len + 1 : "", &end, 10);
 	int err;
 
-	if (end == arg + len + 1 || !arg[len] || *end || arg[len + 1] == '-' || v < t->min || v > t->max)
-		die(USAGE, "%s: must be %s=N, from %llu to %llu %s", arg, t->name,
-		    (unsigned long long)t->min, (unsigned long long)t->max, t->unit);
+	while (t->name && (strlen(t->name) != len || strncmp(t->name, arg, len)))
+		t++;
+	if (!t->name)
+		die(USAGE, "no tunable %.*s; mafc tune lists them", (int)len, arg);
+	v = arg[len] ? strtoull(arg + len + 1, &end, 10) : 0;
+	if (!arg[len] || !strchr("0123456789", arg[len + 1]) || end == arg + len + 1 || *end || v < t->min || v > t->max)
+		die(USAGE, "%s: must be %s=N, from %s to %s %s", arg, t->name, text(0, t->min), text(0, t->max),
+		    t->unit);
 	err = reader_set(t->name, v);
 	if (err)
 		die(FAILED, "%s: %s", t->name, err == -EACCES ? "only root may set it" : reader_error(err));
 }
 
+static void put_tunable(const struct sysfs_file *t, uint64_t v)
+{
+	begin(NULL, '{');
+	put_text("name", t->name, -18);
+	put("value", 0, v);
+	put_text("unit", t->unit, -4);
+	put("min", 0, t->min);
+	put("max", 0, t->max);
+	put_text("what", t->what, 0);
+	end('{');
+}
+
 int cmd_tune(void)
 {
 	const struct sysfs_file *t;
-	char **arg;
 	uint64_t v;
-	int err;
+	char **arg;
 
-	for (arg = opt.args; *arg; arg++)
-		tunable(*arg, strcspn(*arg, "="));
 	for (arg = opt.args; *arg; arg++)
 		tune_set(*arg);
 	begin(NULL, '[');
 	for (t = reader_tunables; t->name; t++) {
-		err = reader_get(t->name, &v);
-		if (err)
-			die_of(err, 0);
-		if (!opt.json) {
-			printf("%-18s %8llu %-2s  %llu..%-8llu %s\n", t->name, (unsigned long long)v, t->unit,
-			       (unsigned long long)t->min, (unsigned long long)t->max, t->what);
-			continue;
-		}
-		begin(NULL, '{');
-		put_text("name", t->name);
-		put("value", 0, v);
-		put_text("unit", t->unit);
-		put("min", 0, t->min);
-		put("max", 0, t->max);
-		put_text("what", t->what);
-		end('{');
+		die_if(reader_get(t->name, &v), 0);
+		mode = HEADER;
+		if (!opt.json && t == reader_tunables)
+			put_tunable(t, v);
+		mode = TABLE;
+		put_tunable(t, v);
 	}
 	end('[');
 	return OK;
 }
 
-/* What compact changes while it works. All writes wake the compactor, so the last is the one to do. */
+/* What compact changes while it works. Each write wakes the compactor. */
 static struct { const char *name; uint64_t now, then; } knobs[] = {
 	{ "enable", 1, 0 }, { "threshold_percent", 0, 0 }, { "budget_percent", 100, 0 },
 };
 
 static void knobs_back(void)
 {
-	for (int i = 2; i >= 0; i--)
+	for (size_t i = 0; i < LENGTH(knobs); i++)
 		reader_set(knobs[i].name, knobs[i].then);
 }
 
-static uint64_t work_done(void)
+static uint64_t counter(const char *name)
 {
-	static const char *const of[] = { "meshed", "moved", "dropped" };
-	uint64_t v = 0, sum = 0;
-	char name[40];
+	uint64_t v = 0;
 
-	for (int i = 0; i < 3; i++) {
-		snprintf(name, sizeof(name), "counters/pages_%s", of[i]);
-		reader_get(name, &v);
-		sum += v;
-	}
-	return sum;
+	reader_get(name, &v);
+	return v;
 }
 
 /* The kernel compacts another process's heap by its own thread only: so let it off the leash for a while. */
 static void compact_all(void)
 {
-	uint64_t work, before, calm = 0, end = now_ms() + 60000;
-	int i;
+	uint64_t work, before = 0, calm = 0, end = now_ms() + 60000;
+	size_t i;
 
 	if (access(MAFC_SYSFS "/enable", W_OK))
 		die(FAILED, errno == EACCES ? "only root may do this" : MAFC_SYSFS "/enable: %m");
-	for (i = 0; i < 3; i++)
-		reader_get(knobs[i].name, &knobs[i].then);
-	at_die = knobs_back;
-	for (i = 0; i < 3; i++)
-		reader_set(knobs[i].name, knobs[i].now);
-	for (before = work_done(); calm < 3 && !stopped && now_ms() < end; before = work) {
+	for (i = 0; i < LENGTH(knobs); i++)
+		knobs[i].then = counter(knobs[i].name);
+	atexit(knobs_back);
+	for (; calm < 3 && !stopped && now_ms() < end; before = work) {
+		for (i = 0; i < LENGTH(knobs); i++)
+			reader_set(knobs[i].name, knobs[i].now);
 		usleep(300000);
-		work = work_done();
+		work = counter("counters/pages_meshed") + counter("counters/pages_moved") +
+		       counter("counters/pages_dropped");
 		calm = work - before < 16 ? calm + 1 : 0;
-		reader_set(knobs[2].name, knobs[2].now);
 	}
-	knobs_back();
 }
 
-static void put_change(const struct heap_info *before, const struct heap_info *after)
+/* The heap of opt.pid, or all of them. */
+static struct mafc_stat total(int fd)
 {
-	begin(NULL, '{');
-	put("pid", 0, after->pid);
-	put_text("comm", after->comm);
-	put("held_was", 'B', before->stat.held);
-	put("held", 'B', after->stat.held);
-	put("frag_was", '%', before->stat.fragmentation);
-	put("frag", '%', after->stat.fragmentation);
-	put("meshed", 0, after->stat.meshed - before->stat.meshed);
-	end('{');
+	struct mafc_stat st;
+
+	if (opt.pid)
+		die_if(reader_stat(fd, opt.pid, &st), opt.pid);
+	else
+		sum_heaps(fd, NULL, &st);
+	return st;
 }
 
 int cmd_compact(void)
 {
-	struct heap_info *before, *after, none = { .pid = 0 };
 	int fd = open_device();
-	ssize_t i, j, m, n = reader_heaps(fd, &before);
-	struct mafc_stat st;
-	int err = opt.pid ? reader_stat(fd, opt.pid, &st) : 0;
+	struct mafc_stat old = total(fd), new;
 
-	if (err || n < 0)
-		die_of(err ? err : n, err ? opt.pid : 0);
 	compact_all();
-	m = reader_heaps(fd, &after);
-	begin(NULL, '[');
-	mode = opt.json ? LIST : HEADER;
-	for (i = -(mode == HEADER); i < n; i++) {
-		for (j = 0; i >= 0 && j < m && after[j].pid != before[i].pid;)
-			j++;
-		if (i >= 0 && (j >= m || (opt.pid && opt.pid != before[i].pid)))
-			continue;
-		put_change(i < 0 ? &none : &before[i], i < 0 ? &none : &after[j]);
-		mode = opt.json ? LIST : TABLE;
-	}
-	end('[');
+	new = total(fd);
+	begin(NULL, '{');
+	put("held_was", 'B', old.held);
+	put("held", 'B', new.held);
+	put("live", 'B', new.live);
+	put("frag_was", '%', old.fragmentation);
+	put("frag", '%', new.fragmentation);
+	put("meshed", 0, new.meshed - old.meshed);
+	end('{');
 	return stopped ? FAILED : OK;
 }
 
@@ -214,21 +188,18 @@ static int problems;
 static void __attribute__((format(printf, 3, 4))) finding(int level, const char *advice, const char *fmt, ...)
 {
 	static const char *const levels[] = { "ok", "note", "problem" };
-	char what[300];
+	char what[4200];
 	va_list ap;
 
 	va_start(ap, fmt);
 	vsnprintf(what, sizeof(what), fmt, ap);
 	va_end(ap);
 	problems += level == 2;
-	if (!opt.json) {
-		printf("%-8s %s%s%s\n", levels[level], what, level ? ": " : "", level ? advice : "");
-		return;
-	}
 	begin(NULL, '{');
-	put_text("level", levels[level]);
-	put_text("what", what);
-	put_text("advice", level ? advice : NULL);
+	mode = TABLE;
+	put_text("level", levels[level], -7);
+	put_text("what", what, -50);
+	put_text("advice", level ? advice : NULL, 0);
 	end('{');
 }
 
@@ -261,70 +232,53 @@ static void doctor_start(void)
 static void doctor_module(int fd)
 {
 	bool loaded = !access(MAFC_SYSFS, F_OK);
-	struct utsname u;
 
-	uname(&u);
 	if (fd >= 0)
-		finding(0, "", "module loaded, ABI version %d as this tool's, on Linux %s", MAFC_ABI_VERSION, u.release);
-	else if (fd == -EPROTO)
-		finding(2, "build and load the module of the same release", "the module is of another version");
-	else if (fd == -EACCES || fd == -EPERM)
-		finding(2, "chmod or chgrp the device (make load does), or in a container allow it in the device "
-			"controller", MAFC_DEVICE " cannot be opened: %s", strerror(-fd));
-	else if (loaded)
-		finding(2, "pass it in, for example with --device " MAFC_DEVICE, "module loaded, but no " MAFC_DEVICE
-			" here: %s", strerror(-fd));
+		finding(0, "", "the module is loaded, of ABI version %d as this tool", MAFC_ABI_VERSION);
+	else if (fd == -ENOENT && loaded)
+		finding(2, "pass it in, for example by --device " MAFC_DEVICE, "the module is loaded, but there is no "
+			MAFC_DEVICE " here");
+	else if (fd == -ENOENT)
+		finding(2, "insmod or modprobe mafc, as root; it is built for one kernel", "the module is not loaded");
 	else
-		finding(2, "insmod mafc.ko or modprobe mafc, as root; it must be built for this kernel",
-			"the module is not loaded on Linux %s", u.release);
-	if (!access(MAFC_DEVICE, F_OK) && access(MAFC_DEVICE, R_OK | W_OK) == 0)
-		finding(0, "", MAFC_DEVICE " may be used by uid %d", getuid());
+		finding(2, fd == -EPROTO ? "load the module of the same release" : "chmod or chgrp it (make load does), or "
+			"allow it in the container's device controller", MAFC_DEVICE ": %s", reader_error(fd));
 }
 
 static void doctor_tunables(void)
 {
-	uint64_t enable = 1, budget = 1, cpu[2] = { 0, 0 };
+	uint64_t enable = counter("enable"), budget = counter("budget_percent"), cpu;
 
-	if (reader_get("enable", &enable) || reader_get("budget_percent", &budget) ||
-	    reader_get("counters/compactor_cpu_ns", &cpu[0]))
-		return;
+	cpu = counter("counters/compactor_cpu_ns");
 	usleep(1000000);
-	reader_get("counters/compactor_cpu_ns", &cpu[1]);
-	cpu[1] -= cpu[0];
+	cpu = counter("counters/compactor_cpu_ns") - cpu;
 	if (!enable || !budget)
 		finding(2, "mafc tune enable=1 budget_percent=1", "compaction is switched off");
 	else
-		finding(budget < 100 && cpu[1] * 10 >= budget * 90000000ULL, "mafc tune budget_percent=N, where heaps "
-			"stay fragmented", "the compactor took %.2f %% of a CPU, of %d %% that it may take",
-			cpu[1] / 1e7, (int)budget);
+		finding(budget < 100 && cpu > budget * 9000000, "where heaps stay fragmented, mafc tune budget_percent=N",
+			"the compactor took %s of a CPU, of %s that it may take", text('%', cpu / 100000),
+			text('%', budget * 100));
 }
 
 /* The limits of the memory cgroup of the process, and of those above it. */
 static void doctor_cgroup(pid_t pid)
 {
 	static const char *const names[] = { "memory.max", "memory.high" };
-	char path[4300], group[4000] = "", *slash;
+	char path[4300], group[4200], *slash;
 	uint64_t now, limit;
 	bool any = false;
-	FILE *f;
+	int i;
 
-	snprintf(path, sizeof(path), "/proc/%d/cgroup", pid);
-	f = fopen(path, "re");
-	while (f && fgets(path, sizeof(path), f))
-		sscanf(path, "0::%3999s", group);
-	if (f)
-		fclose(f);
-	while ((slash = strrchr(group, '/'))) {
-		for (int i = 0; i < 2; i++) {
-			snprintf(path, sizeof(path), "/sys/fs/cgroup%s/%s", group, names[i]);
+	for (cgroup_of(pid, group); (slash = strrchr(group, '/')); *slash = '\0') {
+		for (i = 0; i < 2; i++) {
+			snprintf(path, sizeof(path), "%s/%s", group, names[i]);
 			if (reader_number(path, &limit))
 				continue;
-			snprintf(path, sizeof(path), "/sys/fs/cgroup%s/memory.current", group);
+			snprintf(path, sizeof(path), "%s/memory.current", group);
 			any = !reader_number(path, &now);
-			finding(now > limit / 10 * 9, "near: raise it, or see mafc stat: heap pages cannot be swapped",
-				"%s of cgroup %s is %s, %s in use", names[i], group, text('B', limit), text('B', now));
+			finding(now > limit / 10 * 9, "near: raise it; heap pages cannot be swapped out", "%s of %s is %s, "
+				"%s in use", names[i], group, text('B', limit), text('B', now));
 		}
-		*slash = '\0';
 	}
 	if (!any)
 		finding(0, "", "no memory cgroup limits process %d", pid);
@@ -332,21 +286,19 @@ static void doctor_cgroup(pid_t pid)
 
 static void doctor_process(pid_t pid, int fd)
 {
-	struct mafc_stat st;
+	struct mafc_stat st = { .pinned = 0 };
 	struct rlimit as;
 	int err = fd < 0 ? fd : reader_stat(fd, pid, &st);
 
-	if (opt.pid)
-		finding(err ? 2 : 0, reader_error(err), "process %d %s", pid,
-			err ? "cannot be looked at" : "has a heap on the device");
-	if (opt.pid && !err && st.pinned)
-		finding(1, "direct I/O or io_uring buffers in heap memory", "%llu times a page was found pinned",
-			(unsigned long long)st.pinned);
-	if (opt.pid && !err && st.cow_copies)
-		finding(1, "pages that a child still shares are not compacted", "it has forked");
+	if (opt.pid && err)
+		finding(2, reader_error(err), "process %d cannot be looked at", pid);
+	if (st.pinned)
+		finding(1, "direct I/O or io_uring buffers in heap memory", "%s times a page was pinned", text(0, st.pinned));
+	if (st.cow_copies)
+		finding(1, "pages that a child shares are not compacted", "it has forked");
 	doctor_cgroup(pid);
 	if (!prlimit(pid, RLIMIT_AS, NULL, &as) && as.rlim_cur != RLIM_INFINITY)
-		finding(as.rlim_cur < 512ULL << 20 ? 2 : 1, "below 512 MiB the device is not used (ulimit -v)",
+		finding(as.rlim_cur < 512 << 20 ? 2 : 1, "below 512 MiB the device is not used (ulimit -v)",
 			"RLIMIT_AS is %s", text('B', as.rlim_cur));
 }
 
@@ -357,9 +309,10 @@ int cmd_doctor(void)
 
 	begin(NULL, '[');
 	doctor_module(fd);
-	if (fd >= 0)
+	if (fd >= 0) {
 		doctor_start();
-	doctor_tunables();
+		doctor_tunables();
+	}
 	doctor_process(opt.pid ? opt.pid : getpid(), fd);
 	for (node = 0; numa_available() >= 0 && node <= numa_max_node(); node++)
 		if (numa_node_size64(node, &spare) > 0)
@@ -370,120 +323,129 @@ int cmd_doctor(void)
 
 static const struct command {
 	const char *name;
+	char letter;
 	int (*run)(void);
-	const char *options, *args, *what;
+	const char *args, *what;
 } commands[] = {
-	{ "run", cmd_run, "CcrMHbIF", "CMD...", "start a program with its heap on the device" },
-	{ "stat", cmd_stat, "s", "[PID]", "the figures of one heap, or of all and the device" },
-	{ "top", cmd_top, "sin", "", "the heaps, live" },
-	{ "heatmap", cmd_heatmap, "S", "PID", "the pages of a heap by how full they are" },
-	{ "classes", cmd_classes, "", "PID", "the size classes of a heap: live, held, fragmentation" },
-	{ "compact", cmd_compact, "", "[PID]", "compact all heaps now; shows one, or all" },
-	{ "tune", cmd_tune, "", "[NAME=N...]", "show and set the tunables of the device" },
-	{ "check", cmd_check, "oafmCcrMHbI", "CMD...", "run a program; exit status 3 if it was over an SLO" },
-	{ "doctor", cmd_doctor, "", "[PID]", "does it work here, which limits bite, what to do" },
+	{ "run", 'r', cmd_run, "[--] CMD...", "start a program with its heap on the device" },
+	{ "stat", 's', cmd_stat, "[PID]", "the figures of one heap, or of all and the device" },
+	{ "top", 't', cmd_top, "", "the heaps, live" },
+	{ "heatmap", 'h', cmd_heatmap, "PID", "the pages of a heap by how full they are" },
+	{ "classes", 'k', cmd_classes, "PID", "size classes: live, held, fragmentation" },
+	{ "compact", 'c', cmd_compact, "[PID]", "compact all heaps now; show one, or all" },
+	{ "tune", 'u', cmd_tune, "[NAME=N...]", "show and set the tunables of the device" },
+	{ "check", 'x', cmd_check, "[--] CMD...", "run a program; exit status 3 if it was over an SLO" },
+	{ "doctor", 'd', cmd_doctor, "[PID]", "does it work here, which limits bite, what to do" },
 };
 
-static const struct option long_options[] = {
-	{ "json", 0, NULL, 'j' }, { "help", 0, NULL, 'h' }, { "sort", 1, NULL, 's' }, { "interval", 1, NULL, 'i' },
-	{ "count", 1, NULL, 'n' }, { "svg", 1, NULL, 'S' }, { "slo", 1, NULL, 'o' }, { "after", 1, NULL, 'a' },
-	{ "for", 1, NULL, 'f' }, { "min", 1, NULL, 'm' }, { "no-compact", 0, NULL, 'C' },
-	{ "cache-kib", 1, NULL, 'c' }, { "reserve-gib", 1, NULL, 'r' }, { "memory-max", 1, NULL, 'M' },
-	{ "memory-high", 1, NULL, 'H' }, { "membind", 1, NULL, 'b' }, { "interleave", 1, NULL, 'I' },
-	{ "fallback", 0, NULL, 'F' }, { NULL, 0, NULL, 0 },
+/* What @kind of value: b(ytes), t(ime), n(umber), p(er cent), s(tring); e: goes to the environment; f: is a flag. */
+static const struct {
+	const char *name, *of;
+	char kind;
+	void *to;
+} options[] = {
+	{ "json", "rsthkcuxd", 'f', &opt.json },
+	{ "sort", "st", 's', &opt.sort },
+	{ "interval", "t", 't', &opt.interval },
+	{ "count", "t", 'n', &opt.count },
+	{ "svg", "h", 's', &opt.svg },
+	{ "slo", "x", 'p', &opt.slo },
+	{ "after", "x", 't', &opt.after },
+	{ "for", "x", 't', &opt.lasting },
+	{ "min", "x", 'b', &opt.at_least },
+	{ "memory-max", "rx", 'b', &opt.memory_max },
+	{ "no-compact", "rx", 'f', &opt.no_compact },
+	{ "fallback", "r", 'f', &opt.fallback },
+	{ "cache-kib", "rx", 'e', "MAFC_CACHE_KIB" },
+	{ "reserve-gib", "rx", 'e', "MAFC_RESERVE_GIB" },
 };
 
 static void usage(const struct command *only)
 {
 	const struct command *c;
-	const struct option *o;
+	size_t i;
 
-	for (c = commands; c < commands + sizeof(commands) / sizeof(*c); c++) {
+	for (c = commands; c < commands + LENGTH(commands); c++) {
 		if (only && c != only)
 			continue;
-		printf("mafc %s [--json]", c->name);
-		for (o = long_options; only && o->name; o++)
-			if (strchr(c->options, o->val))
-				printf(" [--%s%s]", o->name, o->has_arg ? " X" : "");
-		printf("%s %s\n        %s\n", strchr(c->options, 'C') ? " [--]" : "", c->args, c->what);
+		printf("mafc %s", c->name);
+		for (i = 0; i < LENGTH(options) && (only || !i); i++)
+			if (strchr(options[i].of, c->letter))
+				printf(" [--%s%s]", options[i].name, options[i].kind == 'f' ? "" : " X");
+		printf(" %s\n        %s\n", c->args, c->what);
 	}
 }
 
-/* A number with one of @units behind it; each is worth @step times the one before it. */
-static uint64_t number(const char *s, const char *const *units, const unsigned int *factor)
+/* Times are in seconds if nothing else is said. */
+static double number(const char *s, char kind)
 {
+	static const struct { const char *unit; char kind; double worth; } units[] = {
+		{ "", 'n', 1 }, { "", 'p', 1 }, { "%", 'p', 1 }, { "", 'b', 1 }, { "K", 'b', 1 << 10 }, { "M", 'b', 1 << 20 }, { "G", 'b', 1 << 30 },
+		{ "", 't', 1000 }, { "ms", 't', 1 }, { "s", 't', 1000 }, { "m", 't', 60000 },
+	};
 	char *end;
 	double v = strtod(s, &end);
+	size_t i;
 
-	for (; *units; units++, factor++)
-		if (end != s && v >= 0 && v < 1e15 && !strcmp(end, *units))
-			return v * *factor;
+	for (i = 0; i < LENGTH(units); i++)
+		if (end != s && v >= 0 && v < 1e12 && units[i].kind == kind && !strcmp(end, units[i].unit))
+			return v * units[i].worth;
 	die(USAGE, "%s: not a number that is possible here", s);
 }
 
-static uint64_t bytes(const char *s)
+static void option(size_t i, const char *value)
 {
-	return number(s, (const char *const[]){ "", "K", "M", "G", NULL },
-		      (const unsigned int[]){ 1, 1 << 10, 1 << 20, 1 << 30 });
-}
+	char kind = options[i].kind;
 
-static uint64_t ms(const char *s)
-{
-	return number(s, (const char *const[]){ "", "s", "ms", "m", NULL },
-		      (const unsigned int[]){ 1000, 1000, 1, 60000 });
-}
-
-static void bind_to(const char *nodes, bool interleave)
-{
-	struct bitmask *mask = numa_available() < 0 ? NULL : numa_parse_nodestring(nodes);
-
-	if (!mask)
-		die(USAGE, "%s: no such NUMA nodes", nodes);
-	if (interleave)
-		numa_set_interleave_mask(mask);
+	if (kind == 'f')
+		*(bool *)options[i].to = true;
+	else if (kind == 's')
+		*(const char **)options[i].to = value;
+	else if (kind == 'e')
+		setenv(options[i].to, value, 1);
+	else if (kind == 'p')
+		*(double *)options[i].to = number(value, kind);
 	else
-		numa_set_membind(mask);
+		*(uint64_t *)options[i].to = number(value, kind);
 }
 
-static void option(int c, const char *arg)
+/* Takes the options from the front of @args; returns what is left. */
+static char **parse(const struct command *c, char **args)
 {
-	switch (c) {
-	case 'j': opt.json = true; js.f = stdout; break;
-	case 's': opt.sort = *arg; break;
-	case 'i': opt.interval = ms(arg); break;
-	case 'n': opt.count = number(arg, (const char *const[]){ "", NULL }, (const unsigned int[]){ 1 }); break;
-	case 'S': opt.svg = arg; break;
-	case 'o': opt.slo = number(arg, (const char *const[]){ "", "%", NULL },
-				   (const unsigned int[]){ 100, 100 }) / 100.0; break;
-	case 'a': opt.after = ms(arg); break;
-	case 'f': opt.lasting = ms(arg); break;
-	case 'm': opt.at_least = bytes(arg); break;
-	case 'H': opt.limit[0] = bytes(arg); break;
-	case 'M': opt.limit[1] = bytes(arg); break;
-	case 'C': setenv("MAFC_COMPACT", "0", 1); break;
-	case 'c': setenv("MAFC_CACHE_KIB", arg, 1); break;
-	case 'r': setenv("MAFC_RESERVE_GIB", arg, 1); break;
-	case 'F': setenv("MAFC_REQUIRE", "0", 1); break;
-	case 'b':
-	case 'I': bind_to(arg, c == 'I'); break;
+	const char *name, *value;
+	size_t i, len;
+
+	for (; *args && !strncmp(*args, "--", 2); args++) {
+		name = *args + 2;
+		if (!*name)
+			return args + 1;
+		if (!strcmp(name, "help")) {
+			usage(c);
+			exit(OK);
+		}
+		len = strcspn(name, "=");
+		for (i = 0; i < LENGTH(options); i++)
+			if (strlen(options[i].name) == len && !strncmp(options[i].name, name, len) &&
+			    strchr(options[i].of, c->letter))
+				break;
+		if (i == LENGTH(options))
+			die(USAGE, "%s: no such option; see mafc %s --help", *args, c->name);
+		value = name[len] ? name + len + 1 : options[i].kind == 'f' ? NULL : *++args;
+		if (!value != (options[i].kind == 'f'))
+			die(USAGE, "--%s %s a value", options[i].name, value ? "has not" : "wants");
+		option(i, value);
 	}
+	return args;
 }
 
-static void arguments(const struct command *c)
+static pid_t pid_of(const char *s)
 {
-	char *end, **args = opt.args;
-	bool pid = strstr(c->args, "PID");
+	char *end;
+	long v = strtol(s, &end, 10);
 
-	if (!*args && *c->args && *c->args != '[')
-		die(USAGE, "%s is missing", c->args);
-	if (*args && (!*c->args || (pid && args[1])))
-		die(USAGE, "%s: not expected", args[pid]);
-	if (!*args || !pid)
-		return;
-	errno = 0;
-	opt.pid = strtol(*args, &end, 10);
-	if (*end || end == *args || opt.pid <= 0 || errno || strlen(*args) > 9)
-		die(USAGE, "%s: not a process id", *args);
+	if (*end || end == s || v <= 0 || v > INT32_MAX)
+		die(USAGE, "%s: not a process id", s);
+	return v;
 }
 
 static void on_signal(int sig)
@@ -494,39 +456,32 @@ static void on_signal(int sig)
 
 int main(int argc, char **argv)
 {
-	const struct command *c = commands, *end = commands + sizeof(commands) / sizeof(*c);
+	const struct command *c = commands;
 	struct sigaction stop = { .sa_handler = on_signal };
-	int o, which = 0;
+	int status;
 
-	if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "help")) {
+	if (argc < 2 || !strcmp(argv[1], "--help")) {
 		usage(NULL);
 		return argc < 2 ? USAGE : OK;
 	}
-	while (c < end && strcmp(c->name, argv[1]))
-		c++;
-	if (c == end)
-		die(USAGE, "no subcommand %s; mafc --help lists them", argv[1]);
+	while (strcmp(c->name, argv[1]))
+		if (++c == commands + LENGTH(commands))
+			die(USAGE, "no subcommand %s; mafc --help lists them", argv[1]);
 	command = c->name;
-	opterr = 0;
-	while ((o = getopt_long(argc - 1, argv + 1, "+:", long_options, &which)) != -1) {
-		if (o == 'h') {
-			usage(c);
-			return OK;
-		}
-		if (o == '?' || o == ':' || (o != 'j' && !strchr(c->options, o)))
-			die(USAGE, "%s%s: %s; see mafc %s --help", strchr("?:", o) ? "" : "--",
-			    strchr("?:", o) ? argv[optind] : long_options[which].name,
-			    o == ':' ? "wants a value" : "no such option", c->name);
-		option(o, optarg);
-	}
-	opt.args = argv + 1 + optind;
-	arguments(c);
-	if (c->run != cmd_run && c->run != cmd_check) {
+	opt.args = parse(c, argv + 2);
+	if (!*opt.args && *c->args && !strstr(c->args, "[PID") && c->run != cmd_tune)
+		die(USAGE, "see mafc %s --help: %s is missing", c->name, c->args);
+	if (*opt.args && (!*c->args || (strstr(c->args, "PID") && opt.args[1])))
+		die(USAGE, "%s: not expected", opt.args[!!*c->args]);
+	if (*opt.args && strstr(c->args, "PID"))
+		opt.pid = pid_of(*opt.args);
+	js.f = stdout;
+	if (c->run == cmd_top || c->run == cmd_compact) {
 		sigaction(SIGINT, &stop, NULL);
 		sigaction(SIGTERM, &stop, NULL);
 	}
-	o = c->run();
+	status = c->run();
 	if (opt.json && js.more)
 		putchar('\n');
-	return fflush(stdout) || ferror(stdout) ? FAILED : o;
+	return fflush(stdout) || ferror(stdout) ? FAILED : status;
 }

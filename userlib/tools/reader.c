@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #define _GNU_SOURCE
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -42,42 +41,42 @@ const struct sysfs_file reader_counters[] = {
 	{ .name = NULL },
 };
 
-static int sys(int ret)
-{
-	return ret < 0 ? -errno : ret;
-}
+static const struct {
+	int err;
+	const char *text;
+} errors[] = {
+	{ ENOENT, "no " MAFC_DEVICE ": the module is not loaded, or the device is not in this container" },
+	{ ENXIO, "no " MAFC_DEVICE ": the module is not loaded" },
+	{ EACCES, "permission denied: see the mode of " MAFC_DEVICE ", or be root" },
+	{ EPROTO, "the module is of another version than this tool" },
+	{ ESRCH, "no such process" },
+	{ EFAULT, "the process started another program meanwhile" },
+	{ EPERM, "not permitted: it is another user's process, or may not be traced" },
+	{ ENODEV, "the process has no heap on " MAFC_DEVICE " (start it with: mafc run)" },
+};
 
 const char *reader_error(int err)
 {
-	switch (-err) {
-	case ENOENT:
-	case ENXIO:
-		return "no " MAFC_DEVICE ": the module is not loaded, or the device is not in this container";
-	case EACCES:
-		return "permission denied: see the mode of " MAFC_DEVICE ", or be root";
-	case EPROTO:
-		return "the module is of another version than this tool";
-	case ESRCH:
-		return "no such process";
-	case EPERM:
-		return "not permitted: it is another user's process, or may not be traced";
-	case ENODEV:
-		return "the process has no heap on " MAFC_DEVICE " (start it with: mafc run)";
-	default:
-		return strerror(-err);
-	}
+	size_t i;
+
+	for (i = 0; i < LENGTH(errors); i++)
+		if (errors[i].err == -err)
+			return errors[i].text;
+	return strerror(-err);
+}
+
+static int sys(int ret)
+{
+	return ret < 0 ? -errno : ret;
 }
 
 int reader_open(void)
 {
 	struct mafc_info info = { .size = sizeof(info) };
 	int fd = sys(open(MAFC_DEVICE, O_RDWR | O_CLOEXEC));
-	int err;
 
-	if (fd < 0)
-		return fd;
-	err = sys(ioctl(fd, MAFC_IOC_INFO, &info));
-	if (!err && info.abi_version == MAFC_ABI_VERSION && info.page_size == PAGE)
+	if (fd < 0 || (!ioctl(fd, MAFC_IOC_INFO, &info) && info.abi_version == MAFC_ABI_VERSION &&
+		       info.page_size == PAGE))
 		return fd;
 	close(fd);
 	return -EPROTO;
@@ -89,69 +88,52 @@ int reader_stat(int fd, pid_t pid, struct mafc_stat *st)
 	return sys(ioctl(fd, MAFC_IOC_STAT, st));
 }
 
-static FILE *proc_open(pid_t pid, const char *what)
+/* What is not there, or not for us, of a process. */
+static int proc_open(pid_t pid, const char *what)
 {
 	char path[64];
+	int fd;
 
 	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, what);
-	return fopen(path, "re");
+	fd = sys(open(path, O_RDONLY | O_CLOEXEC));
+	return fd == -ENOENT ? -ESRCH : fd == -EACCES ? -EPERM : fd;
 }
 
 void reader_comm(pid_t pid, char *comm, size_t size)
 {
-	FILE *f = proc_open(pid, "comm");
+	int fd = proc_open(pid, "comm");
+	ssize_t n = fd < 0 ? 0 : read(fd, comm, size - 1);
 
-	if (!f || !fgets(comm, size, f))
-		snprintf(comm, size, "?");
+	comm[max(n, 0)] = '\0';
 	comm[strcspn(comm, "\n")] = '\0';
-	if (f)
-		fclose(f);
+	for (; *comm; comm++)
+		*comm = *comm > 0 && *comm < ' ' ? '?' : *comm;
+	if (fd >= 0)
+		close(fd);
 }
 
-static int by_pid(const void *a, const void *b)
+ssize_t reader_heaps(int fd, bool (*only)(pid_t pid), struct heap_info **list)
 {
-	return ((const struct heap_info *)a)->pid - ((const struct heap_info *)b)->pid;
-}
-
-ssize_t reader_heaps(int fd, struct heap_info **list)
-{
-	struct heap_info *all = NULL, *bigger, one;
 	DIR *dir = opendir("/proc");
+	struct heap_info *all = NULL, *more, one;
 	struct dirent *e;
-	size_t n = 0;
+	ssize_t n = 0;
 
-	*list = NULL;
-	if (!dir)
-		return -errno;
-	while ((e = readdir(dir))) {
-		one.pid = isdigit(e->d_name[0]) ? atoi(e->d_name) : 0;
-		if (one.pid <= 0 || reader_stat(fd, one.pid, &one.stat))
+	while (dir && (e = readdir(dir))) {
+		one.pid = atoi(e->d_name);
+		if (one.pid <= 0 || (only && !only(one.pid)) || reader_stat(fd, one.pid, &one.stat))
 			continue;
 		reader_comm(one.pid, one.comm, sizeof(one.comm));
-		if (!(n & (n - 1))) {
-			bigger = realloc(all, (n ? 2 * n : 1) * sizeof(*all));
-			if (!bigger) {
-				free(all);
-				closedir(dir);
-				return -ENOMEM;
-			}
-			all = bigger;
-		}
+		more = realloc(all, (n + 1) * sizeof(*all));
+		if (!more)
+			break;
+		all = more;
 		all[n++] = one;
 	}
-	closedir(dir);
-	if (n)
-		qsort(all, n, sizeof(*all), by_pid);
+	if (dir)
+		closedir(dir);
 	*list = all;
 	return n;
-}
-
-int reader_get(const char *name, uint64_t *value)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), MAFC_SYSFS "/%s", name);
-	return reader_number(path, value);
 }
 
 int reader_number(const char *path, uint64_t *value)
@@ -166,45 +148,62 @@ int reader_number(const char *path, uint64_t *value)
 	return n == 1 ? 0 : -EIO;
 }
 
+int reader_get(const char *name, uint64_t *value)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), MAFC_SYSFS "/%s", name);
+	return reader_number(path, value);
+}
+
 int reader_set(const char *name, uint64_t value)
 {
-	char path[128], text[24];
-	int fd, err, len = snprintf(text, sizeof(text), "%" PRIu64, value);
+	char path[128];
+	int fd, err;
 
 	snprintf(path, sizeof(path), MAFC_SYSFS "/%s", name);
 	fd = sys(open(path, O_WRONLY | O_CLOEXEC));
 	if (fd < 0)
 		return fd;
-	err = sys(write(fd, text, len));
+	err = sys(dprintf(fd, "%" PRIu64, value));
 	close(fd);
 	return min(err, 0);
 }
 
-/* One line of /proc/PID/maps. A region may consist of several mappings, if somebody split it. */
-static void heap_mapping(struct heap *h, uint64_t *meta_end, const char *line)
+/* Finds the regions. One may consist of several mappings, if somebody split it. */
+static int find_regions(struct heap *h)
 {
-	uint64_t from, to, off, base;
-	char path[64] = "";
+	int fd = proc_open(h->pid, "maps"), region;
+	uint64_t from, to, off, end = 0;
+	char line[512], path[64];
+	FILE *f;
 
-	if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64 " %*s %*s %63s", &from, &to, &off, path) != 4 ||
-	    strcmp(path, MAFC_DEVICE))
-		return;
-	base = off & ~(MAFC_OFF_SMALL - 1);
-	off -= base;
-	if (base == MAFC_OFF_META) {
-		h->meta = from - off;
-		*meta_end = max(*meta_end, to);
-	} else if (base == MAFC_OFF_SMALL) {
-		h->small = from - off;
-		h->small_pages = max(h->small_pages, (off + to - from) / PAGE);
-	} else {
-		h->large = from - off;
-		h->large_pages = max(h->large_pages, (off + to - from) / PAGE);
+	if (fd < 0)
+		return fd;
+	f = fdopen(fd, "r");
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64 " %*s %*s %63s", &from, &to, &off,
+			   path) != 4 || strcmp(path, MAFC_DEVICE))
+			continue;
+		region = off / MAFC_OFF_SMALL;
+		off %= MAFC_OFF_SMALL;
+		if (!region)
+			h->meta = from - off, end = max(end, to);
+		else
+			h->addr[region - 1] = from - off,
+			h->pages[region - 1] = max(h->pages[region - 1], (off + to - from) / PAGE);
 	}
+	if (f)
+		fclose(f);
+	h->map[0] = (sizeof(h->header) + PAGE - 1) / PAGE * PAGE;
+	h->map[1] = h->map[0] + h->pages[0] / 8;
+	h->spans = h->map[1] + h->pages[1] / 8;
+	return end && h->pages[0] && h->pages[1] &&
+	       h->meta + h->spans + h->pages[0] * sizeof(struct mafc_span) <= end ? 0 : -ENODEV;
 }
 
 /*
- * Reads the meta region. Pages that are not there read as zeros: touching them from outside
+ * Reads from the meta region. Pages that are not there read as zeros: touching them from outside
  * would make them. Those of the meta region never lose their entry in the page table.
  */
 static int meta_read(struct heap *h, uint64_t off, void *buf, size_t len)
@@ -214,63 +213,35 @@ static int meta_read(struct heap *h, uint64_t off, void *buf, size_t len)
 	ssize_t n;
 
 	for (done = 0; done < len; done += part) {
-		part = min(len - done, PAGE - (addr + done) % PAGE);
+		part = min(len - done, PAGE);
 		n = pread(h->pagemap, &present, 8, (addr + done) / PAGE * 8);
-		if (n != 8)
-			return n < 0 ? -errno : -ESRCH;
-		if (!(present >> 63)) {
+		if (n == 8 && !(present >> 63)) {
 			memset((char *)buf + done, 0, part);
 			continue;
 		}
-		n = process_vm_readv(h->pid, &(struct iovec){ (char *)buf + done, part }, 1,
-				     &(struct iovec){ (void *)(addr + done), part }, 1, 0);
-		if (n != (ssize_t)part)
+		if (n == 8)
+			n = process_vm_readv(h->pid, &(struct iovec){ (char *)buf + done, part }, 1,
+					     &(struct iovec){ (char *)addr + done, part }, 1, 0);
+		if (n <= 0 || (size_t)n != part)
 			return n < 0 ? -errno : -ESRCH;
 	}
 	return 0;
 }
 
-static uint64_t map_bytes(uint32_t pages)
-{
-	return (pages / 8 + PAGE - 1) / PAGE * PAGE;
-}
-
-static int heap_layout(struct heap *h, uint64_t meta_end)
-{
-	int err;
-
-	h->small_map = (sizeof(struct mafc_meta) + PAGE - 1) / PAGE * PAGE;
-	h->large_map = h->small_map + map_bytes(h->small_pages);
-	h->spans = h->large_map + map_bytes(h->large_pages);
-	if (!h->meta || !h->small || !h->large ||
-	    h->meta + h->spans + h->small_pages * sizeof(struct mafc_span) > meta_end)
-		return -ENODEV;
-	err = meta_read(h, 0, &h->header, sizeof(h->header));
-	if (!err && (h->header.magic != MAFC_META_MAGIC || h->header.nclasses > MAFC_CLASSES_MAX))
-		err = -ENODEV;
-	return err;
-}
-
 int heap_open(pid_t pid, struct heap *h)
 {
-	FILE *f = proc_open(pid, "maps");
-	char line[512], path[64];
-	uint64_t meta_end = 0;
 	int err;
 
 	*h = (struct heap){ .pid = pid };
-	if (!f)
-		return errno == ENOENT ? -ESRCH : errno == EACCES ? -EPERM : -errno;
-	while (fgets(line, sizeof(line), f))
-		heap_mapping(h, &meta_end, line);
-	fclose(f);
-	if (!meta_end)
-		return -ENODEV;
-	snprintf(path, sizeof(path), "/proc/%d/pagemap", (int)pid);
-	h->pagemap = sys(open(path, O_RDONLY | O_CLOEXEC));
+	err = find_regions(h);
+	if (err)
+		return err;
+	h->pagemap = proc_open(pid, "pagemap");
 	if (h->pagemap < 0)
-		return h->pagemap == -ENOENT ? -ESRCH : h->pagemap == -EACCES ? -EPERM : h->pagemap;
-	err = heap_layout(h, meta_end);
+		return h->pagemap;
+	err = meta_read(h, 0, &h->header, sizeof(h->header));
+	if (!err && (h->header.magic != MAFC_META_MAGIC || h->header.nclasses > MAFC_CLASSES_MAX))
+		err = -ENODEV;
 	if (err)
 		close(h->pagemap);
 	return err;
@@ -300,79 +271,47 @@ static bool span_ok(const struct mafc_span *s)
 	       s->nblocks <= MAFC_SPAN_BLOCKS_MAX && s->npages && s->npages <= MAFC_SPAN_PAGES_MAX;
 }
 
-/**
- * struct walk - a walk through 64 pages, of which there are 64 descriptors in a page
- * @head: descriptor of the span last seen; its later pages follow it, maybe in the next 64
- * @head_page: its index
- */
-struct walk {
-	struct heap *h;
-	heap_fn *fn;
-	void *arg;
-	struct mafc_span head;
-	uint64_t head_page;
-};
-
-static void walk_small(struct walk *w, uint64_t index, const struct mafc_span *s, struct heap_page *page)
+/* 64 pages at a time, as there are 64 bits in a word and 64 descriptors in a page. */
+int heap_walk(struct heap *h, void (*fn)(void *arg, const struct heap_page *page), void *arg)
 {
-	if (span_ok(s)) {
-		w->head = *s;
-		w->head_page = index;
+	struct mafc_span span[64], head = { .npages = 0 };
+	uint64_t words[PAGE / 8], present[64], at, head_at = 0;
+	struct heap_page p;
+	int err = 0, large;
+
+	for (large = 0; large < 2; large++) {
+		for (at = 0; at < h->pages[large]; at++) {
+			unsigned int i = at % 64;
+
+			if (at % (PAGE * 8) == 0)
+				err = meta_read(h, h->map[large] + at / 8, words, PAGE);
+			if (err)
+				return err;
+			if (!words[at / 64 % LENGTH(words)]) {
+				at |= 63;
+				continue;
+			}
+			p = (struct heap_page){ .addr = h->addr[large] + at * PAGE, .large = large };
+			if (!i && pread(h->pagemap, present, 512, p.addr / PAGE * 8) != 512)
+				return -ESRCH;
+			if (!i && !large)
+				err = meta_read(h, h->spans + at * sizeof(*span), span, sizeof(span));
+			if (err || !(words[at / 64 % LENGTH(words)] >> i & 1))
+				continue;
+			p.mapped = present[i] >> 63;
+			p.live = large ? PAGE : 0;
+			if (!large && span_ok(&span[i]))
+				head = span[i], head_at = at;
+			p.part = at - head_at;
+			if (!large && p.part < head.npages &&
+			    (!p.part || MAFC_SPAN_STATE(span[i].state) == MAFC_SPAN_TAIL)) {
+				p.span = &head;
+				p.meshed = MAFC_SPAN_STATE(head.state) == MAFC_SPAN_MESHED;
+				p.live = p.meshed ? 0 : page_live(&head, p.part);
+			}
+			p.held = !p.meshed && (p.mapped || (!large && p.live));
+			fn(arg, &p);
+		}
 	}
-	page->part = index - w->head_page;
-	if (page->part >= w->head.npages || (page->part && MAFC_SPAN_STATE(s->state) != MAFC_SPAN_TAIL))
-		return;
-	page->span = &w->head;
-	page->meshed = MAFC_SPAN_STATE(w->head.state) == MAFC_SPAN_MESHED;
-	if (!page->meshed)
-		page->live = page_live(&w->head, page->part);
-}
-
-static int walk_word(struct walk *w, uint64_t first, uint64_t bits, bool large)
-{
-	uint64_t base = (large ? w->h->large : w->h->small) + first * PAGE, present[64];
-	struct mafc_span spans[64];
-	unsigned int i;
-	int err = 0;
-
-	if (pread(w->h->pagemap, present, sizeof(present), base / PAGE * 8) != sizeof(present))
-		return -ESRCH;
-	if (!large)
-		err = meta_read(w->h, w->h->spans + first * sizeof(*spans), spans, sizeof(spans));
-	for (i = 0; i < 64 && !err; i++) {
-		struct heap_page page = {
-			.addr = base + i * PAGE, .large = large, .mapped = present[i] >> 63,
-			.live = large ? PAGE : 0,
-		};
-
-		if (!(bits >> i & 1))
-			continue;
-		if (!large)
-			walk_small(w, first + i, &spans[i], &page);
-		w->fn(w->arg, &page);
-	}
-	return err;
-}
-
-static int walk_region(struct walk *w, uint64_t map, uint32_t pages, bool large)
-{
-	uint64_t first, words[PAGE / 8];
-	unsigned int i;
-	int err = 0;
-
-	for (first = 0; first < pages && !err; first += PAGE * 8) {
-		err = meta_read(w->h, map + first / 8, words, sizeof(words));
-		for (i = 0; i < PAGE / 8 && !err; i++)
-			if (words[i])
-				err = walk_word(w, first + i * 64, words[i], large);
-	}
-	return err;
-}
-
-int heap_walk(struct heap *h, heap_fn *fn, void *arg)
-{
-	struct walk w = { .h = h, .fn = fn, .arg = arg, .head_page = UINT64_MAX };
-	int err = walk_region(&w, h->small_map, h->small_pages, false);
-
-	return err ? err : walk_region(&w, h->large_map, h->large_pages, true);
+	return 0;
 }

@@ -2,9 +2,8 @@
 /*
  * reader.h - what can be seen of the device and of other processes' heaps
  *
- * Shared by the tools. Functions return 0 (or a count) or a negative errno;
- * reader_error() puts it into words. Nothing here changes anything, and no read
- * makes a page of the process that is looked at.
+ * Shared by the tools. Functions return 0 (or a count) or a negative errno; reader_error() puts it
+ * into words. No read makes a page of the process that is looked at.
  */
 #ifndef MAFC_READER_H
 #define MAFC_READER_H
@@ -18,20 +17,16 @@
 
 #define MAFC_DEVICE	"/dev/mafc"
 #define MAFC_SYSFS	"/sys/class/misc/mafc"
+#define LENGTH(a)	(sizeof(a) / sizeof(*(a)))
+
+const char *reader_error(int err);
 
 /* A descriptor of the device, whose ABI version is known to be ours; -EPROTO if it is not. */
 int reader_open(void);
 
-/* One line, without a newline, for what reader_* and heap_* return. */
-const char *reader_error(int err);
-
 /* -ESRCH, -EPERM, or -ENODEV where the process has no heap. */
 int reader_stat(int fd, pid_t pid, struct mafc_stat *st);
 
-/**
- * struct heap_info - a process with a heap
- * @comm: its name, as in /proc/PID/comm
- */
 struct heap_info {
 	pid_t pid;
 	char comm[64];
@@ -39,25 +34,25 @@ struct heap_info {
 };
 
 /*
- * All heaps that the caller may inspect, by pid; free() the list. Asks the device about every
- * process there is: the kernel scans those heaps whose last scan is older than 100 ms.
+ * The heaps that the caller may inspect, of the processes of which it holds (NULL: all); free() the
+ * list. Asks the device about each: the kernel scans a heap whose last scan is older than 100 ms.
  */
-ssize_t reader_heaps(int fd, struct heap_info **list);
+ssize_t reader_heaps(int fd, bool (*only)(pid_t pid), struct heap_info **list);
 
+/* The name, as in /proc/PID/comm. */
 void reader_comm(pid_t pid, char *comm, size_t size);
 
 /**
- * struct sysfs_file - a tunable or counter
- * @name: relative to MAFC_SYSFS
+ * struct sysfs_file - a tunable or a counter
+ * @name: relative to MAFC_SYSFS; NULL ends the list
  * @unit: "" for a plain number
- * @min, @max: what the kernel takes; 0, 0 for a counter
+ * @min, @max: what the kernel takes
  */
 struct sysfs_file {
 	const char *name, *unit, *what;
 	uint64_t min, max;
 };
 
-/* They end with a NULL name. */
 extern const struct sysfs_file reader_tunables[], reader_counters[];
 
 int reader_get(const char *name, uint64_t *value);
@@ -68,16 +63,15 @@ int reader_number(const char *path, uint64_t *value);
 /**
  * struct heap - the layout of another process's heap
  * @meta, @small, @large: addresses of the regions there
- * @small_pages, @large_pages: their lengths
- * @small_map, @large_map, @spans: offsets in the meta region, bytes
- * @header: a copy of the header: the counters of the size classes
+ * @pages: lengths of the small and the large region
+ * @map: offsets of their page maps in the meta region, bytes
+ * @spans: that of the descriptors
+ * @header: a copy of the header, with the counters of the size classes
  * @pagemap: /proc/PID/pagemap
  */
 struct heap {
 	pid_t pid;
-	uint64_t meta, small, large;
-	uint32_t small_pages, large_pages;
-	uint64_t small_map, large_map, spans;
+	uint64_t meta, addr[2], pages[2], map[2], spans;
 	struct mafc_meta header;
 	int pagemap;
 };
@@ -89,31 +83,27 @@ void heap_close(struct heap *h);
 /**
  * struct heap_page - a page that is handed out
  * @addr: its address in the process
- * @span: descriptor of its span, as it was a moment ago; NULL for a large page and for a
- *	small one that is in no span
+ * @span: descriptor of its span, as it was a moment ago; NULL for a large page and for a small one
+ *	that is in no span
  * @part: which page of the span it is
- * @live: bytes of it in allocated blocks, 0 to the size of a page; those in thread caches included
+ * @live: bytes of it in allocated blocks; those in thread caches included
  * @large: of the large region
  * @mapped: present in the page table of the process
  * @meshed: it has no page of its own: its blocks live in the span @span->canonical
- *
- * A page has memory for certain if it is mapped; a small one almost certainly if @live, too (the
- * kernel unmaps pages that it moves). Pages without either have been dropped or never touched.
+ * @held: it has a page: it is mapped, or has blocks (the kernel unmaps pages that it moves); an
+ *	unmapped large page may have one, too
  */
 struct heap_page {
 	uint64_t addr;
 	const struct mafc_span *span;
-	unsigned int part;
-	unsigned int live;
-	bool large, mapped, meshed;
+	unsigned int part, live;
+	bool large, mapped, meshed, held;
 };
-
-typedef void heap_fn(void *arg, const struct heap_page *page);
 
 /*
  * Calls @fn for each page that is handed out, by address. The heap changes meanwhile: each
  * descriptor is a consistent guess, their sum is not a snapshot.
  */
-int heap_walk(struct heap *h, heap_fn *fn, void *arg);
+int heap_walk(struct heap *h, void (*fn)(void *arg, const struct heap_page *page), void *arg);
 
 #endif

@@ -2,7 +2,7 @@
 /* run.c - mafc run, check: start a program on the device, and watch it */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -26,7 +26,7 @@ const char *library_path(void)
 	if (readlink("/proc/self/exe", dir, sizeof(dir) - 1) < 0)
 		return NULL;
 	*strrchr(dir, '/') = '\0';
-	for (i = 0; i < sizeof(places) / sizeof(*places); i++) {
+	for (i = 0; i < LENGTH(places); i++) {
 		snprintf(path, sizeof(path), "%s/%s", dir, places[i]);
 		if (!access(path, R_OK))
 			return path;
@@ -34,12 +34,11 @@ const char *library_path(void)
 	return NULL;
 }
 
-/* A cgroup beside the caller's own, with the limits; an empty string where none was asked for. */
-static char cgroup[4200];
+static char cgroup[4300];	/* with the limit; an empty string where none was asked for */
 
 static void cgroup_write(const char *file, uint64_t v)
 {
-	char path[4300];
+	char path[4400];
 	FILE *f;
 
 	snprintf(path, sizeof(path), "%s/%s", cgroup, file);
@@ -55,24 +54,30 @@ static void cgroup_end(void)
 	rmdir(cgroup);
 }
 
-static void cgroup_make(void)
+void cgroup_of(pid_t pid, char path[4200])
 {
-	char line[4096], own[4000] = "/";
-	FILE *f = fopen("/proc/self/cgroup", "re");
+	char line[4200], group[4100] = "/";
+	FILE *f;
 
+	snprintf(line, sizeof(line), "/proc/%d/cgroup", pid);
+	f = fopen(line, "re");
 	while (f && fgets(line, sizeof(line), f))
-		sscanf(line, "0::%3999s", own);
+		sscanf(line, "0::%4099s", group);
 	if (f)
 		fclose(f);
-	*strrchr(own, '/') = '\0';
-	snprintf(cgroup, sizeof(cgroup), "/sys/fs/cgroup%s/mafc-%d", own, getpid());
-	if (mkdir(cgroup, 0755))
-		die(FAILED, "%s: %m (systemd-run --scope -p MemoryMax=... is another way)", cgroup);
-	at_die = cgroup_end;
-	if (opt.limit[0])
-		cgroup_write("memory.high", opt.limit[0]);
-	if (opt.limit[1])
-		cgroup_write("memory.max", opt.limit[1]);
+	snprintf(path, 4200, "/sys/fs/cgroup%s", group);
+}
+
+/* Beside the caller's own, as a cgroup with processes in it may have no others below. */
+static void cgroup_make(void)
+{
+	char own[4200];
+
+	cgroup_of(getpid(), own);
+	snprintf(cgroup, sizeof(cgroup), "%.*s/mafc-%d", (int)(strrchr(own, '/') - own), own, getpid());
+	mkdir(cgroup, 0755);
+	atexit(cgroup_end);
+	cgroup_write("memory.max", opt.memory_max);
 }
 
 static void __attribute__((noreturn)) start(void)
@@ -85,28 +90,26 @@ static void __attribute__((noreturn)) start(void)
 	if (asprintf(&preload, "%s%s%s", lib, old && *old ? ":" : "", old ? old : "") < 0)
 		die(FAILED, "out of memory");
 	setenv("LD_PRELOAD", preload, 1);
-	setenv("MAFC_REQUIRE", "1", 0);
+	setenv("MAFC_REQUIRE", opt.fallback ? "0" : "1", 1);
+	if (opt.no_compact)
+		setenv("MAFC_COMPACT", "0", 1);
 	if (*cgroup)
 		cgroup_write("cgroup.procs", getpid());
-	at_die = NULL;
 	execvp(*opt.args, opt.args);
 	die(errno == ENOENT ? 127 : 126, "%s: %m", *opt.args);
 }
 
-/* A process that is watched: since when it is over the SLO, 0 if it is not. */
-struct watched {
-	pid_t pid;
-	uint64_t since;
-};
-
+/**
+ * struct watch - the heaps of a program and its descendants, taken together
+ * @since: they are over the SLO, 0 if they are not
+ * @over: they were, for too long
+ * @worst: when they were, or else had most fragmentation
+ */
 struct watch {
 	int fd;
-	uint64_t started;
-	struct watched *of;
-	size_t n;
-	uint64_t samples;
+	uint64_t started, since, samples;
 	bool over;
-	struct heap_info worst;	/* what was over the SLO, or else had most fragmentation of all */
+	struct mafc_stat worst;
 };
 
 static bool is_descendant(pid_t pid)
@@ -126,44 +129,21 @@ static bool is_descendant(pid_t pid)
 	return pid == getpid();
 }
 
-static struct watched *watched(struct watch *w, pid_t pid)
-{
-	size_t i;
-
-	for (i = 0; i < w->n; i++)
-		if (w->of[i].pid == pid)
-			return &w->of[i];
-	w->of = realloc(w->of, (w->n + 1) * sizeof(*w->of));
-	if (!w->of)
-		die(FAILED, "out of memory");
-	w->of[w->n] = (struct watched){ .pid = pid };
-	return &w->of[w->n++];
-}
-
 static void sample(struct watch *w)
 {
+	struct mafc_stat sum;
 	uint64_t now = now_ms();
-	struct heap_info *h, *list;
-	ssize_t n = now - w->started < opt.after || w->over ? 0 : reader_heaps(w->fd, &list);
-	struct watched *p;
 
-	if (n <= 0)
+	if (w->over || now - w->started < opt.after || !sum_heaps(w->fd, is_descendant, &sum))
 		return;
-	for (h = list; h < list + n && !w->over; h++) {
-		if (!is_descendant(h->pid))
-			continue;
-		w->samples++;
-		p = watched(w, h->pid);
-		if (h->stat.held >= opt.at_least && h->stat.fragmentation > opt.slo * 100) {
-			p->since = p->since ? p->since : now;
-			w->over = now - p->since >= opt.lasting;
-		} else {
-			p->since = 0;
-		}
-		if (w->over || (h->stat.held >= opt.at_least && h->stat.fragmentation >= w->worst.stat.fragmentation))
-			w->worst = *h;
-	}
-	free(list);
+	w->samples++;
+	if (sum.held < opt.at_least || sum.fragmentation <= opt.slo * 100)
+		w->since = 0;
+	else
+		w->since = w->since ? w->since : now;
+	w->over = w->since && now - w->since >= opt.lasting;
+	if (w->over || (sum.held >= opt.at_least && sum.fragmentation >= w->worst.fragmentation))
+		w->worst = sum;
 }
 
 /* Runs the program to its end; returns its status as a shell would. */
@@ -208,38 +188,32 @@ static int supervise(struct watch *w, bool look)
 /* Runs the program, watched: to be judged by the SLO, or for figures at its end. */
 static int run_watched(bool judge)
 {
-	struct watch w = { .fd = open_device() };
-	const struct heap_info *h = &w.worst;
+	struct watch w = { .fd = opt.fallback ? reader_open() : open_device() };
 	int status;
 
-	if (opt.limit[0] || opt.limit[1])
+	if (opt.memory_max)
 		cgroup_make();
 	status = supervise(&w, judge || opt.json);
-	if (*cgroup)
-		cgroup_end();
-	begin(NULL, '{');
 	if (opt.json) {
+		begin(NULL, '{');
 		put("status", 0, status);
 		put("samples", 0, w.samples);
-		json_bool(&js, "over_slo", w.over);
 		put("slo", '%', opt.slo * 100);
-		begin("worst", '{');
-		put_members(h);
+		json_bool(&js, "over_slo", w.over);
+		put("frag", '%', w.worst.fragmentation);
+		put("held", 'B', w.worst.held);
+		put("live", 'B', w.worst.live);
 		end('{');
 	}
-	end('{');
-	if (!judge)
+	if (!judge || (!w.samples && status))
 		return status;
-	if (w.over)
-		fprintf(stderr, "mafc check: over the SLO of %g %% for %g s: %s (%d) at %s, %s held, %s live\n",
-			opt.slo, opt.lasting / 1e3, h->comm, h->pid, text('%', h->stat.fragmentation),
-			text('B', h->stat.held), text('B', h->stat.live));
-	else if (!w.samples)
+	if (!w.samples)
 		die(FAILED, "nothing was measured: no heap on " MAFC_DEVICE " was seen%s", opt.after ?
 		    " so late (--after)" : "");
-	else if (!opt.json)
-		fprintf(stderr, "mafc check: within the SLO of %g %%: %llu samples, at most %s\n", opt.slo,
-			(unsigned long long)w.samples, text('%', h->stat.fragmentation));
+	fprintf(stderr, w.over ? "mafc check: over the SLO of %g %% for %g s: %s, with %s held and %s live\n" :
+		"mafc check: within the SLO of %g %% (never for %g s over it); at most %s, with %s held and %s live\n",
+		opt.slo, opt.lasting / 1e3, text('%', w.worst.fragmentation), text('B', w.worst.held),
+		text('B', w.worst.live));
 	return w.over ? OVER_SLO : status;
 }
 
@@ -250,9 +224,8 @@ int cmd_check(void)
 
 int cmd_run(void)
 {
-	if (opt.json || opt.limit[0] || opt.limit[1])
+	if (opt.json || opt.memory_max)
 		return run_watched(false);
-	if (strcmp(getenv("MAFC_REQUIRE") ? getenv("MAFC_REQUIRE") : "", "0"))
-		close(open_device());
+	close(opt.fallback ? -1 : open_device());
 	start();
 }

@@ -2,6 +2,7 @@
 /* show.c - mafc stat, top, heatmap, classes: what there is to see */
 #define _GNU_SOURCE
 #include <ctype.h>
+#include <limits.h>
 #include <numa.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -13,71 +14,54 @@
 #include "cli.h"
 
 #define PAGE	4096U
-#define LENGTH(a)	(sizeof(a) / sizeof(*(a)))
 
 enum mode mode;
-const char *eol = "\n";
+static const char *eol = "\n";
 
 const char *text(char unit, uint64_t v)
 {
 	static char buf[8][32];
-	static unsigned int next;
+	static unsigned int next, i;
 	char *s = buf[next++ % 8];
-	unsigned int i = 0;
 	double d = v;
 
-	if (unit == 'B' && v >= 1024) {
-		while (d >= 1024)
-			d /= 1024, i++;
-		snprintf(s, 32, "%.1f %ciB", d, "KKMGTPE"[i]);
-	} else if (unit == 'B' || !unit) {
-		snprintf(s, 32, "%llu%s", (unsigned long long)v, unit ? " B" : "");
-	} else {
+	for (i = 0; unit == 'B' && d >= 1024; i++)
+		d /= 1024;
+	if (i)
+		snprintf(s, 32, "%.1f %ciB", d, "?KMGTPE"[i]);
+	else if (unit == '%' || unit == 't')
 		snprintf(s, 32, unit == '%' ? "%.2f %%" : "%.1f us", d / (unit == '%' ? 100 : 1000));
-	}
+	else
+		snprintf(s, 32, "%.0f%s", d, unit ? " B" : "");
 	return s;
 }
 
-/* Keys are names of columns and lines, too. */
-static void label(const char *key, int width)
+void put_text(const char *key, const char *s, int width)
 {
 	char name[40], *c = name;
 
 	for (snprintf(name, sizeof(name), "%s", key); *c; c++)
 		*c = *c == '_' ? ' ' : mode == HEADER ? toupper(*c) : *c;
-	printf("%*s", width, name);
-}
-
-void put_text(const char *key, const char *s)
-{
 	if (opt.json)
 		json_str(&js, key, s);
-	else if (mode == TABLE)
-		printf(" %-15.15s", s);
-	else if (mode == HEADER)
-		putchar(' '), label(key, -15);
+	else if (mode == LIST)
+		printf("%-26s%16s%s", name, s, eol);
 	else
-		label(key, -28), printf("%14s%s", s, eol);
+		printf("%*s ", width, mode == HEADER ? name : s ? s : "");
 }
 
 void put(const char *key, char unit, uint64_t v)
 {
+	const char *ends = unit == 'B' ? "_bytes" : unit == 't' ? "_ns" : unit == '%' ? "_percent" : "";
 	char name[40];
 
-	if (opt.json) {
-		snprintf(name, sizeof(name), "%s%s", key ? key : "", unit == 'B' ? "_bytes" :
-			 unit == 't' ? "_ns" : unit == '%' ? "_percent" : "");
-		if (unit == '%')
-			json_real(&js, name, v / 100.0, 2);
-		else
-			json_u64(&js, key ? name : NULL, v);
-	} else if (mode == TABLE) {
-		printf(" %10s", text(unit, v));
-	} else if (mode == HEADER) {
-		label(key, 11);
-	} else if (key) {
-		put_text(key, text(unit, v));
-	}
+	snprintf(name, sizeof(name), "%s%s", key, ends);
+	if (!opt.json)
+		put_text(key, text(unit, v), 9);
+	else if (unit == '%')
+		json_real(&js, name, v / 100.0, 2);
+	else
+		json_u64(&js, name, v);
 }
 
 void begin(const char *key, char kind)
@@ -97,23 +81,23 @@ void end(char kind)
 static void put_array(const char *key, const __u64 *v, size_t n)
 {
 	begin(key, '[');
-	while (n--)
-		put(NULL, 0, *v++);
+	while (opt.json && n--)
+		json_u64(&js, NULL, *v++);
 	end('[');
 }
 
-void put_members(const struct heap_info *h)
+static void put_members(const struct heap_info *h)
 {
 	const struct mafc_stat *st = &h->stat;
 
 	put("pid", 0, h->pid);
-	put_text("comm", h->comm);
+	put_text("comm", h->comm, -15);
 	put("held", 'B', st->held);
 	put("live", 'B', st->live);
 	put("frag", '%', st->fragmentation);
 	put("high_next", '%', st->high_ppm / 100);
 	put("meshed", 0, st->meshed);
-	put_text("state", st->state > 2 ? "?" : (const char *[]){ "Low", "Medium", "High" }[st->state]);
+	put_text("state", st->state > 2 ? "?" : (const char *[]){ "Low", "Medium", "High" }[st->state], -6);
 	if (!opt.json && mode != LIST)
 		return;
 	put("cached", 'B', st->cached);
@@ -131,13 +115,6 @@ void put_members(const struct heap_info *h)
 	put_array("stall", st->stall, MAFC_STALL_BUCKETS);
 }
 
-void put_heap(const struct heap_info *h)
-{
-	begin(NULL, '{');
-	put_members(h);
-	end('{');
-}
-
 /* The pages of a heap on each node, as libnuma tells. */
 struct nodes {
 	pid_t pid;
@@ -146,26 +123,21 @@ struct nodes {
 	uint64_t count[64];
 };
 
-static void nodes_flush(struct nodes *at)
+static void nodes_page(void *arg, const struct heap_page *p)
 {
+	struct nodes *at = arg;
 	int node[LENGTH(at->page)];
 
-	if (at->n && numa_move_pages(at->pid, at->n, at->page, NULL, node, 0))
+	if (p && p->mapped && !p->meshed)
+		at->page[at->n++] = (void *)p->addr;
+	if (p && at->n < LENGTH(at->page))
+		return;
+	if (numa_move_pages(at->pid, at->n, at->page, NULL, node, 0))
 		at->n = 0;
 	while (at->n--)
 		if (node[at->n] >= 0 && node[at->n] < 64)
 			at->count[node[at->n]]++;
 	at->n = 0;
-}
-
-static void nodes_page(void *arg, const struct heap_page *p)
-{
-	struct nodes *at = arg;
-
-	if (p->mapped && !p->meshed)
-		at->page[at->n++] = (void *)p->addr;
-	if (at->n == LENGTH(at->page))
-		nodes_flush(at);
 }
 
 static void put_nodes(pid_t pid)
@@ -178,7 +150,7 @@ static void put_nodes(pid_t pid)
 	if (numa_available() < 0 || heap_open(pid, &h))
 		return;
 	heap_walk(&h, nodes_page, &at);
-	nodes_flush(&at);
+	nodes_page(&at, NULL);
 	heap_close(&h);
 	for (i = 0; i <= numa_max_node() && i < 64; i++) {
 		snprintf(name, sizeof(name), "on_node_%d", i);
@@ -186,68 +158,95 @@ static void put_nodes(pid_t pid)
 	}
 }
 
+ssize_t sum_heaps(int fd, bool (*only)(pid_t pid), struct mafc_stat *sum)
+{
+	struct heap_info *list;
+	ssize_t i, n = reader_heaps(fd, only, &list);
+
+	*sum = (struct mafc_stat){ .size = sizeof(*sum) };
+	for (i = 0; i < n; i++) {
+		sum->held += list[i].stat.held;
+		sum->live += list[i].stat.live;
+		sum->meshed += list[i].stat.meshed;
+	}
+	sum->fragmentation = sum->held > sum->live ? 10000 * (sum->held - sum->live) / sum->held : 0;
+	free(list);
+	return n;
+}
+
+static const char sort_keys[] = "hlfnmp";
 static char sort_by;
+
+static uint64_t sort_value(const struct heap_info *h)
+{
+	const struct mafc_stat *s = &h->stat;
+
+	return sort_by == 'p' ? -(uint64_t)h->pid : sort_by == 'l' ? s->live : sort_by == 'f' ? s->fragmentation :
+	       sort_by == 'n' ? s->high_ppm : sort_by == 'm' ? s->meshed : s->held;
+}
 
 static int by_key(const void *a, const void *b)
 {
-	const struct heap_info *h[2] = { a, b };
-	uint64_t v[2];
-	int i;
-
-	for (i = 0; i < 2; i++)
-		v[i] = sort_by == 'p' ? -(uint64_t)h[i]->pid : sort_by == 'l' ? h[i]->stat.live :
-		       sort_by == 'f' ? h[i]->stat.fragmentation : sort_by == 'n' ? h[i]->stat.high_ppm :
-		       sort_by == 'm' ? h[i]->stat.meshed : h[i]->stat.held;
-	return v[0] < v[1] ? 1 : v[0] > v[1] ? -1 : 0;
+	return sort_value(a) < sort_value(b) ? 1 : sort_value(a) > sort_value(b) ? -1 : 0;
 }
 
-/* At most @rows heaps, in order. */
-static void put_list(struct heap_info *h, ssize_t n, ssize_t rows)
+static void put_heap(const struct heap_info *h)
 {
-	ssize_t i;
+	begin(NULL, '{');
+	put_members(h);
+	end('{');
+}
 
-	sort_by = sort_by ? sort_by : opt.sort;
+/* All heaps in order, but at most @rows. */
+static void put_heaps(int fd, ssize_t rows)
+{
+	struct heap_info *list;
+	ssize_t i, n = reader_heaps(fd, NULL, &list);
+
 	if (n)
-		qsort(h, n, sizeof(*h), by_key);
+		qsort(list, n, sizeof(*list), by_key);
 	begin("heaps", '[');
 	mode = HEADER;
 	if (!opt.json)
 		put_heap(&(struct heap_info){ .pid = 0 });
 	mode = TABLE;
 	for (i = 0; i < n && i < rows; i++)
-		put_heap(&h[i]);
+		put_heap(&list[i]);
 	mode = LIST;
 	end('[');
+	free(list);
 }
 
-static void put_counters(void)
+/* The device, and how to sort. */
+static int start(void)
 {
-	const struct sysfs_file *f;
-	uint64_t v;
-
-	begin("counters", '{');
-	for (f = reader_counters; f->name; f++)
-		if (!reader_get(f->name, &v))
-			put(strchr(f->name, '/') + 1, 0, v);
-	end('{');
+	sort_by = *opt.sort;
+	if (!sort_by || !strchr(sort_keys, sort_by) || opt.sort[1])
+		die(USAGE, "%s: sort by h, l, f, n, m or p", opt.sort);
+	return open_device();
 }
 
 int cmd_stat(void)
 {
-	struct heap_info one = { .pid = opt.pid }, *list;
-	int fd = open_device();
-	ssize_t n = opt.pid ? reader_stat(fd, opt.pid, &one.stat) : reader_heaps(fd, &list);
+	struct heap_info one = { .pid = opt.pid };
+	const struct sysfs_file *f;
+	int fd = start();
+	uint64_t v;
 
-	if (n < 0)
-		die_of(n, opt.pid);
+	if (opt.pid)
+		die_if(reader_stat(fd, opt.pid, &one.stat), opt.pid);
 	begin(NULL, '{');
 	if (opt.pid) {
 		reader_comm(opt.pid, one.comm, sizeof(one.comm));
 		put_members(&one);
 		put_nodes(opt.pid);
 	} else {
-		put_list(list, n, n);
-		put_counters();
+		put_heaps(fd, SSIZE_MAX);
+		begin("counters", '{');
+		for (f = reader_counters; f->name; f++)
+			if (!reader_get(f->name, &v))
+				put(strchr(f->name, '/') + 1, 0, v);
+		end('{');
 	}
 	end('{');
 	return OK;
@@ -256,53 +255,34 @@ int cmd_stat(void)
 static void top_once(int fd, bool screen, uint64_t ms)
 {
 	static uint64_t last;
-	uint64_t cpu = 0, held = 0, live = 0, percent;
-	struct winsize size = { .ws_row = 25 };
-	struct heap_info *list;
-	ssize_t i, n = reader_heaps(fd, &list);
+	uint64_t cpu = 0, used;
+	struct winsize size;
 
-	if (n < 0)
-		die_of(n, 0);
 	reader_get("counters/compactor_cpu_ns", &cpu);
-	percent = ms ? (cpu - last) / 100 / ms : 0;
+	used = ms ? (cpu - last) / 100 / ms : 0;
 	last = cpu;
-	for (i = 0; i < n; i++)
-		held += list[i].stat.held, live += list[i].stat.live;
+	if (ioctl(1, TIOCGWINSZ, &size) || size.ws_row < 4)
+		size.ws_row = 25;
+	if (screen)
+		printf("\033[H");
 	begin(NULL, '{');
-	if (opt.json)
-		put("compactor_cpu", '%', percent);
-	else
-		printf("%s%zd heaps hold %s, live %s; the compactor takes %s of a CPU%s", screen ? "\033[H" : "",
-		       n, text('B', held), text('B', live), text('%', percent), eol);
-	if (screen)
-		ioctl(1, TIOCGWINSZ, &size);
-	put_list(list, n, screen ? size.ws_row - 3 : n);
-	if (screen)
-		printf("\033[J sort by h(eld l(ive f(rag high n(ext m(eshed p(id; q(uit");
+	put("compactor_cpu", '%', used);
+	put_heaps(fd, screen ? size.ws_row - 3 : SSIZE_MAX);
 	end('{');
+	if (screen)
+		printf("\033[J sort by h(eld l(ive f(rag n(ext high m(eshed p(id; q(uit");
 	if (opt.json)
-		puts("");
+		putchar('\n');
 	js.more = false;
 	fflush(stdout);
-	free(list);
-}
-
-/* Waits for a key, at most so long; 0 is none. */
-static char wait_key(bool screen)
-{
-	struct pollfd in = { .fd = screen ? 0 : -1, .events = POLLIN };
-	char c = 0;
-
-	return poll(&in, 1, opt.interval) == 1 && read(0, &c, 1) != 1 ? 'q' : c;
 }
 
 static struct termios cooked;
 
 static void leave_screen(void)
 {
-	printf("\033[?1049l");
-	fflush(stdout);
 	tcsetattr(0, TCSANOW, &cooked);
+	printf("\033[?1049l");
 }
 
 static void enter_screen(void)
@@ -315,14 +295,15 @@ static void enter_screen(void)
 	tcsetattr(0, TCSANOW, &raw);
 	printf("\033[?1049h");
 	eol = "\033[K\n";
-	at_die = leave_screen;
+	atexit(leave_screen);
 }
 
 int cmd_top(void)
 {
 	bool screen = isatty(0) && isatty(1) && !opt.json;
-	int fd = open_device();
+	struct pollfd in = { .fd = screen ? 0 : -1, .events = POLLIN };
 	uint64_t now, before = 0;
+	int fd = start();
 	char key = 0;
 
 	if (screen)
@@ -333,12 +314,11 @@ int cmd_top(void)
 		before = now;
 		if (opt.count && !--opt.count)
 			break;
-		key = wait_key(screen);
-		if (key && strchr("hlfnmp", key))
+		if (poll(&in, 1, opt.interval) == 1 && read(0, &key, 1) != 1)
+			break;
+		if (key && strchr(sort_keys, key))
 			sort_by = key;
 	}
-	if (screen)
-		leave_screen();
 	return OK;
 }
 
@@ -356,10 +336,13 @@ static const struct {
 	{ '.', 240, "e0e0e0" },
 };
 
+static const char legend[] = "pages to a sign. 0 to 9: tenths that are live; L: large blocks; "
+	"m: meshed, without memory of its own; .: without memory";
+
 struct map {
 	uint8_t *page;
 	size_t n;
-	uint64_t of[KINDS];
+	__u64 of[KINDS];
 };
 
 static void map_page(void *arg, const struct heap_page *p)
@@ -371,13 +354,12 @@ static void map_page(void *arg, const struct heap_page *p)
 		m->page = realloc(m->page, m->n ? 2 * m->n : 1);
 	if (!m->page)
 		die(FAILED, "out of memory");
-	tenth = p->meshed ? MESHED : !p->mapped && (p->large || !p->live) ? EMPTY :
-		p->large ? LARGE : tenth > 9 ? 9 : tenth;
+	tenth = p->meshed ? MESHED : !p->held ? EMPTY : p->large ? LARGE : tenth > 9 ? 9 : tenth;
 	m->of[tenth]++;
 	m->page[m->n++] = tenth;
 }
 
-/* How the @n pages from the cell's first on look together: as most of them do, or as their mean. */
+/* How the @n pages of the cell look together: as most of them do, or as their mean. */
 static unsigned int kind_of(const struct map *m, size_t cell, size_t n)
 {
 	size_t of[KINDS] = { 0 }, small = 0, sum = 0, i, most = LARGE;
@@ -402,9 +384,8 @@ static void heatmap_svg(const struct map *m)
 	if (!f)
 		die(FAILED, "%s: %m", opt.svg);
 	fprintf(f, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 -12 %d %zu\" font-size=\"9\">\n"
-		"<title>process %d: %zu pages, %zu to a cell. 0 to 9: tenths that are live; L: large blocks; "
-		"m: meshed, without memory of its own; .: without memory</title>\n", COLUMNS * SIDE,
-		(cells / COLUMNS + 1) * SIDE + 12, opt.pid, m->n, per);
+		"<title>process %d: %zu pages, %zu %s</title>\n", COLUMNS * SIDE,
+		(cells / COLUMNS + 1) * SIDE + 12, opt.pid, m->n, per, legend);
 	for (k = 0; k < KINDS; k++)
 		fprintf(f, "<rect x=\"%u\" y=\"-12\" width=\"40\" height=\"10\" fill=\"#%s\"/>"
 			"<text x=\"%u\" y=\"-4\">%c</text>\n", k * 40, look[k].rgb, k * 40 + 16, look[k].sign);
@@ -422,34 +403,34 @@ static void heatmap_svg(const struct map *m)
 
 static void heatmap_text(const struct map *m)
 {
-	struct winsize size = { .ws_col = 80, .ws_row = 50 };
-	bool tty = isatty(1) && !ioctl(1, TIOCGWINSZ, &size);
-	size_t i, per = m->n / (size.ws_col * (size.ws_row / 2 + 1U)) + 1;
+	enum { COLUMNS = 72, ROWS = 32 };
+	size_t i, per = m->n / (COLUMNS * ROWS) + 1;
+	unsigned int k;
 
 	for (i = 0; i * per < m->n; i++) {
-		unsigned int k = kind_of(m, i, per);
-
-		if (tty)
+		k = kind_of(m, i, per);
+		if (isatty(1))
 			printf("\033[48;5;%d;38;5;231m%c\033[0m", look[k].ansi, look[k].sign);
 		else
 			putchar(look[k].sign);
-		if ((i + 1) % size.ws_col == 0 || (i + 1) * per >= m->n)
+		if ((i + 1) % COLUMNS == 0 || (i + 1) * per >= m->n)
 			putchar('\n');
 	}
-	printf("%zu pages to a sign. 0 to 9: tenths that are live; L: large blocks; m: meshed, without "
-	       "memory of its own; .: without memory\n", per);
+	printf("%zu %s\n", per, legend);
+}
+
+static void walk(struct heap *h, void (*fn)(void *arg, const struct heap_page *page), void *arg)
+{
+	die_if(heap_open(opt.pid, h), opt.pid);
+	die_if(heap_walk(h, fn, arg), opt.pid);
 }
 
 int cmd_heatmap(void)
 {
 	struct map m = { .page = NULL };
 	struct heap h;
-	int err = heap_open(opt.pid, &h);
 
-	if (!err)
-		err = heap_walk(&h, map_page, &m);
-	if (err)
-		die_of(err, opt.pid);
+	walk(&h, map_page, &m);
 	if (opt.svg)
 		heatmap_svg(&m);
 	else if (!opt.json)
@@ -460,28 +441,27 @@ int cmd_heatmap(void)
 	put("meshed", 0, m.of[MESHED]);
 	put("without_memory", 0, m.of[EMPTY]);
 	put("less_than_a_fifth_live", 0, m.of[0] + m.of[1]);
-	put_array("by_tenths_live", (__u64 *)m.of, LARGE);
+	put_array("by_tenths_live", m.of, LARGE);
 	end('{');
 	return OK;
 }
 
 /* Sums by size class; the last is that of large blocks. */
 struct classes {
-	const struct mafc_meta *header;
+	struct heap h;
 	struct { uint64_t spans, live, held; } of[MAFC_CLASSES_MAX + 1];
 };
 
 static void class_page(void *arg, const struct heap_page *p)
 {
 	struct classes *c = arg;
-	unsigned int i = MAFC_CLASSES_MAX;
+	unsigned int i = 0, n = c->h.header.nclasses;
 
-	if (p->meshed || (!p->mapped && (p->large || !p->live)) || (!p->large && !p->span))
+	while (p->span && i < n && c->h.header.classes[i].block_size != p->span->block_size)
+		i++;
+	if (!p->held || (!p->large && (!p->span || i == n)))
 		return;
-	if (!p->large)
-		for (i = 0; i < c->header->nclasses; i++)
-			if (c->header->classes[i].block_size == p->span->block_size)
-				break;
+	i = p->large ? MAFC_CLASSES_MAX : i;
 	c->of[i].spans += !p->part;
 	c->of[i].live += p->live;
 	c->of[i].held += PAGE;
@@ -489,11 +469,13 @@ static void class_page(void *arg, const struct heap_page *p)
 
 static void put_class(const struct classes *c, unsigned int i)
 {
-	struct mafc_class_count n = { .allocs = c->header->large_allocs, .frees = c->header->large_frees };
-	uint64_t live = c->of[i].live, held = c->of[i].held;
+	const struct mafc_meta *m = &c->h.header;
+	struct mafc_class_count n = { .allocs = m->large_allocs, .frees = m->large_frees };
+	uint64_t live = c->of[i].live, held = c->of[i].held, given;
 
 	if (i < MAFC_CLASSES_MAX)
-		n = c->header->classes[i];
+		n = m->classes[i];
+	given = n.allocs * n.block_size;
 	begin(NULL, '{');
 	put("block_size", 0, n.block_size);
 	put("spans", 0, c->of[i].spans);
@@ -501,8 +483,7 @@ static void put_class(const struct classes *c, unsigned int i)
 	put("held", 'B', held);
 	put("external", '%', held > live ? 10000 * (held - live) / held : 0);
 	/* By the requests since the start: the sizes of those that are live are not known. */
-	put("internal", '%', n.requested && n.requested < n.allocs * n.block_size ?
-	    10000 - 10000 * (double)n.requested / (n.allocs * n.block_size) : 0);
+	put("internal", '%', n.requested && n.requested < given ? 10000 - 1e4 * n.requested / given : 0);
 	put("allocs", 0, n.allocs);
 	put("frees", 0, n.frees);
 	end('{');
@@ -511,15 +492,9 @@ static void put_class(const struct classes *c, unsigned int i)
 int cmd_classes(void)
 {
 	static struct classes c;
-	struct heap h;
 	unsigned int i;
-	int err = heap_open(opt.pid, &h);
 
-	c.header = &h.header;
-	if (!err)
-		err = heap_walk(&h, class_page, &c);
-	if (err)
-		die_of(err, opt.pid);
+	walk(&c.h, class_page, &c);
 	begin(NULL, '[');
 	mode = HEADER;
 	if (!opt.json)
