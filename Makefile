@@ -95,7 +95,7 @@ bench-engine:			## what compaction gains and costs, in guests
 	@selftests/engine/run
 
 check:				## all tests; the last line is their sum
-	@selftests/check host kunit kernel programs
+	@selftests/check host kunit kernel programs tools
 
 check-host check-kunit check-kernel check-programs check-packaging check-monitoring check-peers: check-%: ## one group of them: check-host, -kunit, -kernel, -programs, -packaging, -monitoring, -peers
 	@selftests/check $*
@@ -103,6 +103,10 @@ check-host check-kunit check-kernel check-programs check-packaging check-monitor
 .PHONY: check-packaging check-monitoring check-peers check-install
 check-install:			## install, use, remove and purge the Debian packages, in a guest
 	@selftests/packaging/run install
+
+.PHONY: check-tools
+check-tools:			## one group of them: mafc(1), in a guest
+	@selftests/check tools
 
 clean:				## remove build/
 	rm -rf $(build)
