@@ -18,15 +18,6 @@ static void *volatile sink;
 static volatile size_t too_big = (size_t)PTRDIFF_MAX + 1;
 static volatile size_t wide = 1UL << 32;
 
-static bool is_ours(void)
-{
-	Dl_info info;
-
-	CHECK(dladdr(dlsym(RTLD_DEFAULT, "malloc"), &info));
-	CHECK(strstr(info.dli_fname, "libmafc"));
-	return true;
-}
-
 static bool all_sizes(void)
 {
 	size_t n, i;
@@ -417,6 +408,8 @@ static bool informs(void)
 	f = open_memstream(&text, &len);
 	CHECK(f && malloc_info(0, f) == 0);
 	fclose(f);
+	/* libc's own malloc may not be ours (prefixed.h). */
+	text = strcpy(malloc(len + 1), text);
 	CHECK(!strncmp(text, "<malloc version=", 16) &&
 	      strstr(text, "</malloc>") && is_xml(text));
 	free(text);
@@ -430,14 +423,13 @@ static bool informs(void)
 /* The old structure holds the same figures, as far as an int goes. */
 static bool old_mallinfo(void)
 {
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
-	struct mallinfo (*old)(void) = mallinfo;
-#pragma GCC diagnostic pop
+	struct mallinfo (*old)(void) = dlsym(RTLD_DEFAULT, "mallinfo");
 	void *vast = malloc(3UL << 30);
 	struct mallinfo2 m = mallinfo2();
-	struct mallinfo o = old();
+	struct mallinfo o;
 
+	CHECK(old);
+	o = old();
 	CHECK(vast && m.hblkhd >= 3UL << 30 && o.hblkhd == INT_MAX);
 	CHECK((size_t)o.uordblks == m.uordblks && m.hblks >= 1);
 	free(vast);
@@ -453,6 +445,17 @@ static bool fragmentation_known(void)
 	CHECK(get);
 	percent = get();
 	CHECK(percent >= 0 && percent <= 100);
+	return true;
+}
+
+/* Not where a sanitizer is in the way. */
+#ifndef MAFC_PREFIX
+static bool is_ours(void)
+{
+	Dl_info info;
+
+	CHECK(dladdr(dlsym(RTLD_DEFAULT, "malloc"), &info));
+	CHECK(strstr(info.dli_fname, "libmafc"));
 	return true;
 }
 
@@ -535,9 +538,14 @@ static bool out_of_memory(void)
 	CHECK(in_child(eat_all));
 	return true;
 }
+#endif
 
 static const struct ktap_test tests[] = {
+#ifndef MAFC_PREFIX
 	{ "the library is in use", is_ours },
+	{ "all names are ours", aliases_exist },
+	{ "out of memory", out_of_memory },
+#endif
 	{ "all sizes", all_sizes },
 	{ "1 MiB to 4 GiB", huge_sizes },
 	{ "size 0", zero_size },
@@ -553,7 +561,5 @@ static const struct ktap_test tests[] = {
 	{ "mallinfo, malloc_info, mallopt, malloc_trim", informs },
 	{ "mallinfo", old_mallinfo },
 	{ "mafc_get_fragmentation", fragmentation_known },
-	{ "all names are ours", aliases_exist },
-	{ "out of memory", out_of_memory },
 };
 KTAP_MAIN(tests)
