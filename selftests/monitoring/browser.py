@@ -79,6 +79,10 @@ class Browser:
             raise RuntimeError(json.dumps(result["exceptionDetails"]))
         return result["result"].get("value")
 
+    def open(self, url, seconds):
+        self.call("Page.navigate", url=url)
+        self.wait(f"location.href == '{url}' && document.readyState == 'complete'", seconds)
+
     def wait(self, expression, seconds):
         """Until the expression is true; its value."""
         end = time.monotonic() + seconds

@@ -3,7 +3,6 @@
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <limits.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -11,12 +10,12 @@
 
 #include "exporter.h"
 
-#define TICK		1.0	/* seconds between two rounds, at least */
+#define TICK		1	/* seconds between two rounds, at least */
 #define SHARE		0.003	/* of CPU time for them */
 #define SHARE_MAP	0.01	/* ... and for each heat map that somebody looks at: asked for it not ... */
 #define WANTED		10.0	/* ... longer ago than this */
-#define IDLE		60.0	/* seconds between two looks at a process that has no heap ... */
-#define IDLE_AFTER	5	/* ... once it had so many */
+#define IDLE		60.0	/* seconds, about, between two looks at a process that has no heap ... */
+#define LOOKS		4	/* ... after the first */
 
 struct known known = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
@@ -124,15 +123,17 @@ static void ask(int fd, struct proc *p, double now)
 {
 	struct mafc_stat st;
 	char comm[sizeof(p->comm)], *c;
-	bool heap = fd >= 0 && !reader_stat(fd, p->pid, &st), fallback = !heap && without_device(p->pid);
+	bool heap = fd >= 0 && !reader_stat(fd, p->pid, &st), fallback = false;
 
+	if (!heap)	/* not at once: it may be about to exec */
+		fallback = p->asked == 1 || p->asked >= LOOKS ? without_device(p->pid) : p->fallback;
 	if (heap)
 		reader_comm(p->pid, comm, sizeof(comm));
 	pthread_mutex_lock(&known.lock);
 	if (!heap || st.faults < p->stat.faults)	/* another program by now */
 		p->history.n = 0;
 	p->asked = heap ? 0 : p->asked + 1;
-	p->due = heap ? 0 : now + (p->asked > IDLE_AFTER ? IDLE : 0);
+	p->due = p->asked < LOOKS ? 0 : now + IDLE * (0.5 + p->pid % 64 / 64.0);	/* not all at once */
 	p->heap = heap;
 	p->fallback = fallback;
 	if (heap) {
@@ -207,40 +208,55 @@ static void draw(struct proc *p, double now)
 	pthread_mutex_unlock(&known.lock);
 }
 
+static void ask_all(double now)
+{
+	int fd = reader_open();	/* not kept: an open descriptor would keep the module loaded */
+	struct proc *p;
+
+	pthread_mutex_lock(&known.lock);
+	list();
+	pthread_mutex_unlock(&known.lock);
+	for (p = known.procs; p; p = p->next)
+		if (now >= p->due)
+			ask(fd, p, now);
+	if (fd >= 0)
+		close(fd);
+	pthread_mutex_lock(&known.lock);
+	known.device = fd < 0 ? fd : 0;
+	rank();
+	pthread_mutex_unlock(&known.lock);
+}
+
+static void draw_all(double now)
+{
+	struct proc *p;
+	double wanted;
+
+	for (p = known.procs; p; p = p->next) {
+		pthread_mutex_lock(&known.lock);
+		wanted = p->heap ? p->wanted : 0;
+		pthread_mutex_unlock(&known.lock);
+		if (wanted && now < wanted + WANTED && now >= p->map_due)
+			draw(p, now);
+	}
+}
+
 void *collect(void *unused)
 {
-	double now, due = now_s(), start, cost, wanted;
-	struct proc *p;
-	int fd;
+	double now = now_s(), ask_due = now, remember_due = now, start;
 
-	for (;;) {
-		now = now_s();
-		start = cpu_s();
+	for (;; now = now_s()) {
+		if (now >= ask_due) {
+			start = cpu_s();
+			ask_all(now);
+			ask_due = now + (cpu_s() - start) / SHARE;
+		}
 		pthread_mutex_lock(&known.lock);
-		list();
-		pthread_mutex_unlock(&known.lock);
-		fd = reader_open();	/* not kept: an open descriptor would keep the module loaded */
-		for (p = known.procs; p; p = p->next)
-			if (now >= p->due)
-				ask(fd, p, now);
-		if (fd >= 0)
-			close(fd);
-		pthread_mutex_lock(&known.lock);
-		known.device = fd < 0 ? fd : 0;
-		rank();
-		for (; due <= now; due += HISTORY_STEP)
+		for (; remember_due <= now; remember_due += HISTORY_STEP)
 			remember();
 		pthread_mutex_unlock(&known.lock);
-		cost = cpu_s() - start;
-		for (p = known.procs; p; p = p->next) {
-			pthread_mutex_lock(&known.lock);
-			wanted = p->heap ? p->wanted : 0;
-			pthread_mutex_unlock(&known.lock);
-			if (wanted && now < wanted + WANTED && now >= p->map_due)
-				draw(p, now);
-		}
-		cost = fmax(cost / SHARE, TICK);
-		nanosleep(&(struct timespec){ (time_t)cost, (cost - (time_t)cost) * 1e9 }, NULL);
+		draw_all(now);
+		sleep(TICK);
 	}
 	return unused;
 }
