@@ -34,6 +34,7 @@
 #define BUDGET_LEAST	((size_t)1 << 10)	/* one of very many threads */
 #define BUDGET_SHARE	24	/* of the heap: one part in so many */
 #define PASS_MIN	8	/* blocks worth passing to another thread */
+#define MORE		6	/* blocks freed than taken: no chance */
 #define LOOK_EVERY	8	/* slow calls per look at another bin */
 #define VISIT_EVERY	32	/* and per visit to the caches of others */
 
@@ -228,11 +229,14 @@ static void recycle(struct cache *c, unsigned cls)
 	uint8_t slots = c->slots[own];
 	struct bin b = c->bins[own];
 
-	if (n <= c->taken[own] + c->taken[own] / 20U)
-		c->shrinks[own] = false;
-	if (c->shrinks[own]) {
+	if (c->shrinks[own] == RAN_OVER ||
+	    (c->shrinks[own] && n > c->slots[cls] / 2U + MORE)) {
 		bin_flush(c, own, n, false);
-	} else if (n) {
+		c->shrinks[own] = SHRINKS;
+		return;
+	}
+	c->shrinks[own] = 0;
+	if (n) {
 		c->bins[own] = c->bins[cls];
 		c->slots[own] = c->slots[cls];
 		c->bins[cls] = b;
@@ -259,8 +263,6 @@ void noinline *cache_refill(unsigned cls, size_t size)
 		want = c->slots[cls] / 2 + 1;
 		if (n < want)
 			n += take(cls, base + n, want - n, size);
-		if (cls >= apart)
-			c->taken[class_own(cls)] = n;
 		if (likely(n))
 			p = base[--n];
 		c->bins[cls].top = base + n;
@@ -277,10 +279,8 @@ static void make_room(struct cache *c, unsigned cls)
 	if (bin_grow(c, cls))
 		return;
 	bin_flush(c, cls, c->slots[cls] / 2 + 1, true);
-	if (cls <= APART) {
-		c->shrinks[cls] = true;
-		c->taken[cls] = 0;
-	}
+	if (cls <= APART)
+		c->shrinks[cls] = RAN_OVER;
 }
 
 void noinline cache_overflow(unsigned cls, void *p)

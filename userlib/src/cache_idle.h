@@ -7,13 +7,14 @@
 #include "classes.h"
 #include "lock.h"
 
+enum { SHRINKS = 1, RAN_OVER };
+
 /**
  * struct cache - what belongs to one thread
  * @bins: first, as my.bins points here
  * @slots: number of slots of each bin: 0, 1, 3, 7, .. 255
  * @seen: blocks in each bin when it was last looked at
- * @taken: of classes with two bins: blocks in malloc's, when it was filled
- * @shrinks: of these: see recycle()
+ * @shrinks: of the classes with two bins: see recycle()
  * @room: bytes that the bins hold when full
  * @calls: slow calls
  * @hand: the bin to look at next
@@ -27,8 +28,7 @@ struct cache {
 	struct bin bins[NCLASSES];
 	uint8_t slots[NCLASSES];
 	uint8_t seen[NCLASSES];
-	uint8_t taken[APART + 1];
-	bool shrinks[APART + 1];
+	uint8_t shrinks[APART + 1];
 	size_t room;
 	uint32_t calls;
 	uint32_t hand;

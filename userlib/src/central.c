@@ -16,7 +16,6 @@
 #include "classes.h"
 #include "lock.h"
 #include "pages.h"
-#include "pool.h"
 #include "report.h"
 #include "span.h"
 
@@ -38,8 +37,7 @@
  * @nempty: spans in the last list
  * @spans: spans created, about (the kernel dissolves without telling)
  * @random: state of random_next(), 0 at first
- * @passed: blocks on their way from one thread to another; bits still set
- * @npassed: how many
+ * @npassed: blocks in passed[]
  * @seen: how many there were at the last look
  * @lists: first span of each
  */
@@ -49,13 +47,14 @@ struct central {
 	uint32_t nempty;
 	uint32_t spans;
 	uint64_t random;
-	void **passed;
 	uint32_t npassed;
 	uint32_t seen;
 	uint32_t lists[LISTS];
 } __attribute__((aligned(64)));
 
 static struct central centrals[NCLASSES];
+/* Blocks on their way from one thread to another; their bits are set. */
+static void *passed[NCLASSES][2 * BIN_MAX];
 
 /* Lists: under the lock. */
 
@@ -128,17 +127,6 @@ static void detach(struct central *k, struct mafc_span *s,
 	span_change(s, MAFC_SPAN_ATTACHED, left ? IDLE_LISTED : MAFC_SPAN_IDLE);
 }
 
-static void unlist(struct mafc_span *s)
-{
-	__atomic_fetch_and(&s->state, ~MAFC_SPAN_LISTED, __ATOMIC_SEQ_CST);
-}
-
-/* The kernel has given the span up, and waits for us to forget it. */
-static void bury(struct mafc_span *s)
-{
-	span_retire(s, MAFC_SPAN_DEAD | MAFC_SPAN_LISTED);
-}
-
 /* What to do with a span that came up in a list. */
 enum verdict { TAKEN, GONE, MOVED, SKIPPED };
 
@@ -163,14 +151,16 @@ static enum verdict examine(struct central *k, struct mafc_span *s,
 	case MAFC_SPAN_MESHED:
 		list_unlink(k, s);
 		race_window();
-		unlist(s);
+		__atomic_fetch_and(&s->state, ~MAFC_SPAN_LISTED,
+				   __ATOMIC_SEQ_CST);
 		/* It may have died in between, and then nobody else looks. */
 		if (MAFC_SPAN_STATE(span_state(s)) == MAFC_SPAN_DEAD)
 			span_retire(s, MAFC_SPAN_DEAD);
 		return GONE;
 	case MAFC_SPAN_DEAD:
+		/* The kernel waits for us to forget it. */
 		list_unlink(k, s);
-		bury(s);
+		span_retire(s, MAFC_SPAN_DEAD | MAFC_SPAN_LISTED);
 		return GONE;
 	default:
 		return SKIPPED;
@@ -240,7 +230,7 @@ unsigned central_take(unsigned cls, void **blocks, unsigned want, size_t size)
 	if (k->npassed) {
 		got = MIN(want, k->npassed);
 		k->npassed -= got;
-		memcpy(blocks, k->passed + k->npassed, got * sizeof(*blocks));
+		memcpy(blocks, passed[cls] + k->npassed, got * sizeof(*blocks));
 		lock_drop(&k->lock);
 		return got;
 	}
@@ -262,23 +252,15 @@ unsigned central_take(unsigned cls, void **blocks, unsigned want, size_t size)
 	return got;
 }
 
-/* A power of two. */
-static unsigned passed_max(unsigned cls)
-{
-	return (classes[cls].bin_max + 1U) * 2;
-}
-
 bool central_pass(unsigned cls, void **blocks, unsigned n)
 {
 	struct central *k = &centrals[cls];
 	bool ok;
 
 	lock_take(&k->lock);
-	if (unlikely(!k->passed))
-		k->passed = pool_alloc(passed_max(cls) * sizeof(*blocks));
-	ok = k->passed && k->npassed + n <= passed_max(cls);
+	ok = k->npassed + n <= 2U * classes[cls].bin_max;
 	if (ok) {
-		memcpy(k->passed + k->npassed, blocks, n * sizeof(*blocks));
+		memcpy(passed[cls] + k->npassed, blocks, n * sizeof(*blocks));
 		k->npassed += n;
 	}
 	lock_drop(&k->lock);
@@ -287,27 +269,23 @@ bool central_pass(unsigned cls, void **blocks, unsigned n)
 
 void central_settle(bool all)
 {
+	void *blocks[64];
 	struct central *k;
-	void **blocks;
 	unsigned cls, n;
 
 	for (cls = 1; cls < nclasses; cls++) {
 		k = &centrals[cls];
-		if (!load(&k->passed))
-			continue;
-		lock_take(&k->lock);
-		n = k->npassed;
-		blocks = all || n == k->seen ? k->passed : NULL;
-		if (blocks) {
-			k->passed = NULL;
-			k->npassed = 0;
-		}
-		k->seen = n;
-		lock_drop(&k->lock);
-		if (blocks) {
-			central_give(cls, blocks, n);
-			pool_free(blocks, passed_max(cls) * sizeof(*blocks));
-		}
+		do {
+			lock_take(&k->lock);
+			n = all || k->npassed == k->seen ?
+			    MIN(k->npassed, 64U) : 0;
+			k->npassed -= n;
+			k->seen = k->npassed;
+			memcpy(blocks, passed[cls] + k->seen, n * sizeof(*blocks));
+			lock_drop(&k->lock);
+			if (n)
+				central_give(cls, blocks, n);
+		} while (all && n);
 	}
 }
 
@@ -326,17 +304,6 @@ static bool retire_one(struct central *k)
 	}
 	k->spans -= k->spans > 0;
 	return true;
-}
-
-/* The last block of a span was freed. */
-static void noinline emptied(struct central *k, struct mafc_span *s)
-{
-	unsigned keep = MAX(KEEP_PAGES / load(&s->npages), 1);
-
-	list_unlink(k, s);
-	list_link(k, s, EMPTY);
-	while (k->nempty > keep && retire_one(k))
-		;
 }
 
 /* Blocks of one span that are on their way back, by bit. */
@@ -359,6 +326,7 @@ static void give_batch(struct batch *b, const struct size_class *c)
 {
 	unsigned i, words = (c->blocks + 63) / 64;
 	struct mafc_span *root = NULL;
+	struct central *k = b->central;
 	uint64_t twice;
 
 	for (i = 0; i < words; i++) {
@@ -375,9 +343,13 @@ static void give_batch(struct batch *b, const struct size_class *c)
 		return;		/* misuse, reported */
 	if (unlikely(!(load(&root->state) & MAFC_SPAN_LISTED)) &&
 	    mark_listed(root))
-		list_link(b->central, root, list_for(root, c));
-	if (unlikely(span_empty(root)) && span_list(root))
-		emptied(b->central, root);
+		list_link(k, root, list_for(root, c));
+	if (unlikely(span_empty(root)) && span_list(root)) {
+		list_unlink(k, root);
+		list_link(k, root, EMPTY);
+		while (k->nempty > MAX(KEEP_PAGES / c->pages, 1) && retire_one(k))
+			;
+	}
 }
 
 static struct mafc_span *span_of(const void *p, unsigned pages)
@@ -450,26 +422,13 @@ bool central_holds(const void *p)
 
 void central_trim(void)
 {
-	struct mafc_span *s;
-	struct central *k;
-	unsigned cls, list;
-	uint32_t n, next;
+	unsigned cls;
 
 	for (cls = 1; cls < nclasses; cls++) {
-		k = &centrals[cls];
-		lock_take(&k->lock);
-		for (list = 0; list < EMPTY; list++)
-			for (n = k->lists[list]; n; n = next) {
-				s = &heap.spans[n];
-				next = span_next(s);
-				if (span_empty(s)) {
-					list_unlink(k, s);
-					list_link(k, s, EMPTY);
-				}
-			}
-		while (k->lists[EMPTY] && retire_one(k))
+		lock_take(&centrals[cls].lock);
+		while (centrals[cls].lists[EMPTY] && retire_one(&centrals[cls]))
 			;
-		lock_drop(&k->lock);
+		lock_drop(&centrals[cls].lock);
 	}
 }
 

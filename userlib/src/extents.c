@@ -3,16 +3,15 @@
  * extents.c - runs of large pages: tags, and bins by size
  *
  * Good fit in constant time after M. Masmano et al., "TLSF" (ECRTS'04): bins of
- * one size each below 32 pages, then 8 per doubling; a bitmap says which have
- * anything.  A few entries of the bin that the size itself falls into are tried
- * first; everything in higher bins fits.
+ * one size each below 32 pages, then 16 per doubling; a bitmap says which have
+ * anything.  Of the bin that the size itself falls into the first one is tried;
+ * everything in higher bins fits.
  */
 #include "extents.h"
 
 #define LINEAR		32U	/* bins of one size */
-#define SUB_SHIFT	3	/* log2 of bins per doubling */
-#define BINS		256U
-#define TRIES		8
+#define SUB_SHIFT	4	/* log2 of bins per doubling */
+#define BINS		512U
 
 /**
  * struct shelf - the free extents of one kind
@@ -162,19 +161,10 @@ static unsigned next_filled(const struct shelf *s, unsigned bin)
 static uint32_t search(const struct shelf *s, uint32_t pages, uint32_t align)
 {
 	unsigned bin = bin_of(pages), sure = bin_of(pages + align - 1) + 1;
-	unsigned tries = TRIES;
-	uint32_t x;
 
-	while ((bin = next_filled(s, bin)) < BINS) {
-		if (bin >= sure)
+	for (; (bin = next_filled(s, bin)) < BINS; bin++)
+		if (bin >= sure || fits(s->first[bin], pages, align))
 			return s->first[bin];
-		for (x = s->first[bin]; x && tries; x = extents()[x].next) {
-			tries--;
-			if (fits(x, pages, align))
-				return x;
-		}
-		bin = tries ? bin + 1 : sure;
-	}
 	return 0;
 }
 

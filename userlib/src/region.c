@@ -11,7 +11,7 @@
 #define GUARD		((size_t)1 << HUGE_SHIFT)
 #define POOL_MAX	((size_t)1 << 34)
 /* Regions smaller than this serve nobody. */
-#define PLAN_MIN_PAGES	4096U
+#define PLAN_MIN_PAGES	1024U
 /* One step makes an eighth more usable, within these limits. */
 #define STEP_MIN	((size_t)64 << 10)
 #define STEP_MAX	((size_t)4 << 20)
