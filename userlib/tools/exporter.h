@@ -9,6 +9,7 @@
 #define MAFC_EXPORTER_H
 
 #include <pthread.h>
+#include <time.h>
 
 #include "reader.h"
 
@@ -53,7 +54,7 @@ extern struct known {
 	struct history history;		/* of the sum */
 } known;
 
-double now_s(void);
+double clock_s(clockid_t id);
 void *collect(void *unused);
 
 /* Answers; free() them. NULL without memory. @all: every figure. With a @pid its history and heat map, too. */

@@ -19,22 +19,12 @@
 
 struct known known = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
-static double clock_s(clockid_t id)
+double clock_s(clockid_t id)
 {
 	struct timespec t;
 
 	clock_gettime(id, &t);
 	return t.tv_sec + t.tv_nsec / 1e9;
-}
-
-double now_s(void)
-{
-	return clock_s(CLOCK_MONOTONIC);
-}
-
-static double cpu_s(void)
-{
-	return clock_s(CLOCK_THREAD_CPUTIME_ID);
 }
 
 static uint64_t dead(const struct mafc_stat *st)
@@ -158,12 +148,12 @@ static void remember(void)
 }
 
 /* Pages so far; whenever the cells are used up, two become one. */
-struct drawing {
+static struct drawing {
 	unsigned long pages, per;
 	struct cell {
 		uint64_t own, meshed, live;
 	} cell[MAP_CELLS];
-};
+} drawing;
 
 static void draw_page(void *arg, const struct heap_page *page)
 {
@@ -185,26 +175,25 @@ static void draw_page(void *arg, const struct heap_page *page)
 
 static void draw(struct proc *p, double now)
 {
-	double start = cpu_s();
-	struct drawing *d = calloc(1, sizeof(*d));
-	struct map *map = calloc(1, sizeof(*map));
-	const struct cell *c;
+	double start = clock_s(CLOCK_THREAD_CPUTIME_ID);
+	struct drawing *d = &drawing;
+	const struct cell *c = d->cell;
 	struct heap heap;
-	unsigned int i;
+	int8_t *to;
 
-	if (map && d && !heap_open(p->pid, &heap)) {
-		d->per = 1;
+	*d = (struct drawing){ .per = 1 };
+	if (!heap_open(p->pid, &heap)) {
 		heap_walk(&heap, draw_page, d);
 		heap_close(&heap);
-		*map = (struct map){ d->pages, d->per, (d->pages + d->per - 1) / d->per, { 0 } };
-		for (i = 0, c = d->cell; i < map->cells; i++, c++)
-			map->cell[i] = c->own ? (int)(c->live * 100 / (4096 * c->own)) : c->meshed ? -2 : -1;
 	}
-	free(d);
-	p->map_due = now + (cpu_s() - start) / SHARE_MAP;
 	pthread_mutex_lock(&known.lock);
-	free(p->map);
-	p->map = map;
+	p->map = p->map ? p->map : calloc(1, sizeof(*p->map));
+	if (p->map) {
+		*p->map = (struct map){ d->pages, d->per, (d->pages + d->per - 1) / d->per, { 0 } };
+		for (to = p->map->cell; c < d->cell + p->map->cells; c++)
+			*to++ = c->own ? (int)(c->live * 100 / (4096 * c->own)) : c->meshed ? -2 : -1;
+	}
+	p->map_due = now + (clock_s(CLOCK_THREAD_CPUTIME_ID) - start) / SHARE_MAP;
 	pthread_mutex_unlock(&known.lock);
 }
 
@@ -243,13 +232,13 @@ static void draw_all(double now)
 
 void *collect(void *unused)
 {
-	double now = now_s(), ask_due = now, remember_due = now, start;
+	double now = clock_s(CLOCK_MONOTONIC), ask_due = now, remember_due = now, start;
 
-	for (;; now = now_s()) {
+	for (;; now = clock_s(CLOCK_MONOTONIC)) {
 		if (now >= ask_due) {
-			start = cpu_s();
+			start = clock_s(CLOCK_THREAD_CPUTIME_ID);
 			ask_all(now);
-			ask_due = now + (cpu_s() - start) / SHARE;
+			ask_due = now + (clock_s(CLOCK_THREAD_CPUTIME_ID) - start) / SHARE;
 		}
 		pthread_mutex_lock(&known.lock);
 		for (; remember_due <= now; remember_due += HISTORY_STEP)

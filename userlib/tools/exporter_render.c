@@ -108,7 +108,7 @@ static void sample(FILE *f, const char *name, const struct proc *p, const char *
 
 static void free_blocks(FILE *f, const struct proc *p)
 {
-	char order[8];
+	char order[16];
 	int k;
 
 	for (k = 0; k < 10; k++) {
@@ -147,7 +147,7 @@ char *render_metrics(void)
 		return NULL;
 	pthread_mutex_lock(&known.lock);
 	for (i = 0; i < known.shown; i++)
-		oldest = fmax(oldest, now_s() - known.worst[i]->sampled);
+		oldest = fmax(oldest, clock_s(CLOCK_MONOTONIC) - known.worst[i]->sampled);
 	single(f, "mafc_device_up", 0, !known.device, "Whether the device can be asked.");
 	for (g = device; g < device + DEVICE; g++)
 		if (!reader_get(g->file, &v))
@@ -215,7 +215,7 @@ static void json_proc(struct json *j, const struct proc *p, bool all)
 	json_open(j, NULL, '{');
 	json_u64(j, "pid", p->pid);
 	json_str(j, "comm", p->comm);
-	json_real(j, "age_seconds", now_s() - p->sampled, 1);
+	json_real(j, "age_seconds", clock_s(CLOCK_MONOTONIC) - p->sampled, 1);
 	json_figures(j, &p->stat, all ? FIGURES : FIGURES_PAGE);
 	json_history(j, &p->history, false);
 	if (all) {
@@ -274,7 +274,7 @@ char *render_json(bool all, pid_t pid)
 	json_close(j, '[');
 	for (p = known.procs; p && pid; p = p->next)
 		if (p->pid == pid && p->heap) {
-			p->wanted = now_s();
+			p->wanted = clock_s(CLOCK_MONOTONIC);
 			json_selected(j, p);
 		}
 	json_close(j, '{');
