@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# tools.sh BUILD - Valgrind on the library, and its probes
+# tools.sh BUILD - Valgrind on the library, its probes, and a set-user-ID program
 #
 # KTAP.  A tool that is not installed is skipped.
 
@@ -55,8 +55,25 @@ probe() {
 	result "probe $1" $?
 }
 
+# The environment counts in an ordinary program only.
+privileged() {
+	name="options are ignored in a set-user-ID program"
+	dir=$(mktemp -d)
+	cp "$1" "$dir/program" && chmod 755 "$dir" "$dir/program"
+	stats() { (cd "$dir" && MAFC_STATS=1 ./program 2>&1 >/dev/null | grep -c '^mafc: heap on'); }
+	plain=$(stats)
+	if [ "$(id -u)" != 0 ] || ! chown nobody "$dir/program" || ! chmod u+s "$dir/program" ||
+		[ "$(cd "$dir" && cp /usr/bin/id id && chown nobody id && chmod u+s id && ./id -u)" = 0 ]; then
+		skip "$name" "no set-user-ID programs here"
+	else
+		[ "$plain" = 1 ] && [ "$(stats)" = 0 ]
+		result "$name" $?
+	fi
+	rm -rf "$dir"
+}
+
 echo "KTAP version 1"
-echo "1..10"
+echo "1..11"
 memcheck "valgrind: every function, clean" 0 ''
 memcheck "valgrind: read after free" 1 'Invalid read of size 1'
 memcheck "valgrind: write behind a block" 2 'Invalid write of size 1'
@@ -66,4 +83,5 @@ memcheck "valgrind: contents never written" 5 'depends on uninitialised'
 for name in refill flush large_alloc trim; do
 	probe $name
 done
+privileged "$1/userlib/tests/cxx-static"
 exit $bad
