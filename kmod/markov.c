@@ -25,11 +25,8 @@
 #define STAY_LEAK	(ROW_ONE / 16)
 /* What the chain weighs against the record of outcomes. */
 #define CHAIN_PRIOR	8
-/* Fragmentation is rising if it is so far over its mean, in 1/1600 %. */
-#define TREND_MIN	(25 * 16)
-/* Sizes are mixed, and the program mostly frees, over this, Q16. */
-#define ENTROPY_MIXED	(ONE * 7 / 10)
-#define FREE_MOSTLY	(ONE / 2 + ONE / 64)
+/* Share of a new sample in the means; and by so much of it it must be over them. */
+#define MEAN_PART	16
 
 static unsigned int band_of(const struct mafc_pfm *p, u32 frag)
 {
@@ -46,27 +43,22 @@ static unsigned int place_at(unsigned int band, unsigned int context)
 }
 
 /*
- * What the heap is doing: four bits, for fragmentation on the rise, a program
- * that mostly frees, sizes that are mixed, a heap well below its largest size.
- * Moves the means.
+ * What the heap is doing: four bits, for entropy, free rate and size well over
+ * their means, and for no High of late.  Moves the means.
  */
 static unsigned int context_of(struct mafc_pfm *p,
 			       const struct mafc_pfm_sample *s)
 {
-	u32 frag = s->frag * 16;
-	u64 pages = s->heap_pages * 1024;
-	unsigned int context = frag > p->frag_avg + TREND_MIN;
+	const s64 now[] = { s->entropy_q16, s->free_rate_q16, s->heap_pages };
+	unsigned int i, context = 0;
 
-	if (s->free_rate_q16 > FREE_MOSTLY)
-		context |= 2;
-	if (s->entropy_q16 > ENTROPY_MIXED)
-		context |= 4;
-	p->largest -= p->largest / 1024;
-	p->largest = max_t(u64, p->largest, pages);
-	if (pages < p->largest - p->largest / 8)
-		context |= 8;
-	p->frag_avg += (s32)(frag - p->frag_avg) / 4;
-	return context;
+	for (i = 0; i < MAFC_PFM_MEANS; i++) {
+		s64 seen = now[i] * 256, over = p->known ? seen - p->mean[i] : 0;
+
+		context |= (over > seen / MEAN_PART) << i;
+		p->mean[i] = seen - over + over / MEAN_PART;
+	}
+	return context | (p->pending == MAFC_PFM_HORIZON) << i;
 }
 
 /* Counts in a row, older counts fading. */
@@ -254,8 +246,6 @@ int mafc_pfm_update(struct mafc_pfm *p, const struct mafc_pfm_sample *sample)
 		p->pending = 0;
 		return -EINVAL;
 	}
-	if (!p->known)
-		p->frag_avg = sample->frag * 16;
 	band = band_of(p, sample->frag);
 	context = context_of(p, sample);
 	if (p->known) {

@@ -6,11 +6,11 @@
  *
  * A Markov chain over the fragmentation of one heap, learned while it runs.
  * The states Low, Medium and High are cut into bands, and the rows of the
- * chain depend on a context: whether fragmentation is on the rise, whether the
- * program mostly frees, whether its sizes are mixed, and whether the heap was
- * larger once.  Contexts form a small chain of their own.  Rows are counted,
- * older counts fade by halves, and a row with few counts leans on those of its
- * band and, at first, on "it stays as it is".
+ * chain depend on a context: whether sizes are more mixed than usual, whether
+ * the program frees more than usual, whether the heap is larger than usual, and
+ * whether it was High of late.  Contexts form a small chain of
+ * their own.  Rows are counted, older counts fade by halves, and a row with few
+ * counts leans on those of its band and, at first, on "it stays as it is".
  *
  * The forecast follows the chain from where the heap is now, with High as an
  * absorbing state (first passage: W. Feller, "An Introduction to Probability
@@ -32,6 +32,7 @@
 #define MAFC_PFM_HORIZON	10		/* steps that are looked ahead */
 #define MAFC_PFM_STEPS_MAX	1000		/* longest time that is told */
 
+#define MAFC_PFM_MEANS		3
 #define MAFC_PFM_BANDS		6
 #define MAFC_PFM_CONTEXTS	16
 #define MAFC_PFM_PLACES		(MAFC_PFM_BANDS * MAFC_PFM_CONTEXTS)
@@ -87,8 +88,7 @@ struct mafc_pfm_forecast {
  * @known: the last sample was good
  * @pending: number of valid entries of @recent
  * @recent: the last places, oldest first, whose outcome is still open
- * @frag_avg: mean of the fragmentation, fading, in 1/1600 of a per cent
- * @largest: largest size of the heap, slowly fading, in 1/1024 pages
+ * @mean: of entropy, free rate and pages, fading, in 1/256
  * @moves: by place and next band: how often it was seen
  * @turns: by context and next context: how often it was seen
  * @trials: by place: outcomes known
@@ -105,8 +105,7 @@ struct mafc_pfm {
 	bool known;
 	u8 pending;
 	u8 recent[MAFC_PFM_HORIZON];
-	u32 frag_avg;
-	u64 largest;
+	s64 mean[MAFC_PFM_MEANS];
 	u16 moves[MAFC_PFM_PLACES][MAFC_PFM_BANDS];
 	u16 turns[MAFC_PFM_CONTEXTS][MAFC_PFM_CONTEXTS];
 	u16 trials[MAFC_PFM_PLACES];

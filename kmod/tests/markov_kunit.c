@@ -103,6 +103,37 @@ static void markov_known_chain(struct kunit *test)
 	KUNIT_EXPECT_LT(test, ask(p).steps, 64U);
 }
 
+/* Bits of a place: entropy, free rate, size over the usual; no High of late. */
+static void markov_contexts(struct kunit *test)
+{
+	struct mafc_pfm_sample s = {
+		.frag = 300, .entropy_q16 = 20000, .free_rate_q16 = 30000,
+		.heap_pages = 1ULL << 39,
+	};
+	struct mafc_pfm *p = make(test);
+	int i;
+
+	for (i = 0; i < 100; i++)
+		mafc_pfm_update(p, &s);
+	KUNIT_EXPECT_EQ(test, p->place % MAFC_PFM_CONTEXTS, 8);
+	s.entropy_q16 += 10000;
+	mafc_pfm_update(p, &s);
+	KUNIT_EXPECT_EQ(test, p->place % MAFC_PFM_CONTEXTS, 9);
+	s.entropy_q16 -= 10000;
+	s.free_rate_q16 += 20000;
+	mafc_pfm_update(p, &s);
+	KUNIT_EXPECT_EQ(test, p->place % MAFC_PFM_CONTEXTS, 10);
+	s.free_rate_q16 -= 20000;
+	s.heap_pages *= 2;
+	mafc_pfm_update(p, &s);
+	KUNIT_EXPECT_EQ(test, p->place % MAFC_PFM_CONTEXTS, 12);
+	s.frag = 5000;
+	mafc_pfm_update(p, &s);
+	s.frag = 300;
+	mafc_pfm_update(p, &s);
+	KUNIT_EXPECT_EQ(test, p->place % MAFC_PFM_CONTEXTS, 4);
+}
+
 static void markov_bad_samples(struct kunit *test)
 {
 	const struct mafc_pfm_sample good = {
@@ -166,6 +197,7 @@ static struct kunit_case markov_cases[] = {
 	KUNIT_CASE(markov_states),
 	KUNIT_CASE(markov_learns_and_forgets),
 	KUNIT_CASE(markov_known_chain),
+	KUNIT_CASE(markov_contexts),
 	KUNIT_CASE(markov_bad_samples),
 	KUNIT_CASE(markov_thresholds),
 	KUNIT_CASE(markov_entropy),

@@ -234,43 +234,50 @@ static void test_learns_and_forgets(void)
 	free(p);
 }
 
-/* The context follows its four inputs, and its changes are counted. */
+/* Entropy, free rate and size are compared with what they were before. */
 static void test_contexts(void)
 {
-	struct mafc_pfm_sample s = { 3000, 0, 0, 1000 };
+	const struct mafc_pfm_sample usual = { 300, 20000, 30000, 1000 };
 	struct mafc_pfm *p = memory(sizeof(*p));
-	unsigned int k, c;
+	struct mafc_pfm_sample s;
+	unsigned int k, c, bits;
 
 	mafc_pfm_init(p, MEDIUM, HIGH);
-	for (k = 0; k < 50; k++)
-		mafc_pfm_update(p, &s);
-	EXPECT(p->place % MAFC_PFM_CONTEXTS == 0);
-	s.frag = 100;
-	for (k = 0; k < 50; k++) {
-		mafc_pfm_update(p, &s);
-		EXPECT(p->place % MAFC_PFM_CONTEXTS == 0);
+	for (k = 0; k < 100; k++) {
+		mafc_pfm_update(p, &usual);
+		/* 8: at none of ten steps it was High */
+		EXPECT(p->place % MAFC_PFM_CONTEXTS == (k < HORIZON ? 0 : 8));
 	}
-	s.frag = 200;
-	mafc_pfm_update(p, &s);
-	EXPECT(p->place % MAFC_PFM_CONTEXTS == 1);
-	for (k = 0; k < 50; k++)
+	for (bits = 0; bits < 8; bits++) {
+		for (k = 0; k < 2; k++) {
+			/* all a little up, which does not count; then some much */
+			s = usual;
+			s.entropy_q16 += k && bits & 1 ? 10000 : 1000;
+			s.free_rate_q16 += k && bits & 2 ? 20000 : 1500;
+			s.heap_pages += k && bits & 4 ? 200 : 40;
+			mafc_pfm_update(p, &s);
+			EXPECT(p->place % MAFC_PFM_CONTEXTS == 8 + k * bits);
+		}
+		EXPECT(p->turns[8][8 + bits] >= 1 && p->turns[8][8] > 50);
+		for (k = 0; k < 100; k++)
+			mafc_pfm_update(p, &usual);
+		EXPECT(p->place % MAFC_PFM_CONTEXTS == 8);
+	}
+	/* what stays becomes usual */
+	s = usual;
+	s.heap_pages = 1ULL << 39;
+	for (k = 0; k < 100; k++) {
 		mafc_pfm_update(p, &s);
-	EXPECT(p->place % MAFC_PFM_CONTEXTS == 0);
-	s.free_rate_q16 = MAFC_PFM_ONE;
-	mafc_pfm_update(p, &s);
-	EXPECT(p->place % MAFC_PFM_CONTEXTS == 2);
-	s.entropy_q16 = MAFC_PFM_ONE;
-	mafc_pfm_update(p, &s);
-	EXPECT(p->place % MAFC_PFM_CONTEXTS == 6);
-	s.heap_pages = 500;
-	mafc_pfm_update(p, &s);
-	EXPECT(p->place % MAFC_PFM_CONTEXTS == 14);
-	for (k = 0; k < 20000; k++)
-		mafc_pfm_update(p, &s);
-	/* the largest size has faded, and so have the counts */
-	EXPECT(p->place % MAFC_PFM_CONTEXTS == 6);
-	EXPECT(p->turns[0][2] == 1 && p->turns[2][6] == 1);
-	EXPECT(p->turns[6][6] > 100);
+		EXPECT(p->place % MAFC_PFM_CONTEXTS == (k < 42 ? 12 : 8) ||
+		       (k > 30 && k < 60));
+	}
+	feed(p, 5000, 1);
+	feed(p, 300, HORIZON - 1);
+	EXPECT(p->place % MAFC_PFM_CONTEXTS < 8);
+	feed(p, 300, 1);
+	EXPECT(p->place % MAFC_PFM_CONTEXTS >= 8);
+	for (k = 0; k < 5000; k++)
+		mafc_pfm_update(p, &usual);
 	for (k = 0; k < MAFC_PFM_PLACES; k++) {
 		EXPECT(p->trials[k] <= 512);
 		for (c = 0; c < MAFC_PFM_BANDS; c++)
