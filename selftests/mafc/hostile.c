@@ -408,8 +408,8 @@ TEST_F_TIMEOUT(hostile, shared_memory, 200 * SLOW)
 	       (unsigned long long)self->s->sum.dropped,
 	       (unsigned long long)self->s->sum.moved);
 	/* It must get deep enough to do harm. */
-	EXPECT_LT(20, self->s->sum.meshed);
-	EXPECT_LT(50, self->s->sum.dropped);
+	EXPECT_LT(0, self->s->sum.meshed);
+	EXPECT_LT(0, self->s->sum.dropped);
 	EXPECT_LT(0, self->s->sum.moved);
 }
 
