@@ -454,10 +454,10 @@ inline mkwrite(h, s)
 				pte_write[P(h, s)] = true
 			:: else -> ref[f]--
 			fi;
-			page_lock[f] = false;
-			f = 0;
 			need = DONE
-		}
+		};
+		/* fault_dirty_shared_page(), without a reference */
+		d_step { assert(owners[f]); page_lock[f] = false; f = 0 }
 	:: need == AGAIN ->
 		page_lock[f] = false;
 		zap(s);
@@ -527,7 +527,12 @@ inline fault(h, s, w)
 	   fault(h, s, w) \
 	od
 
-/* page_ref_freeze(); the result is in @err. */
+/* mafc_motion_freeze(); the result is in @err. */
+#ifdef NO_LOCK_CHECK
+#define locked(x)	false
+#else
+#define locked(x)	page_lock[x]
+#endif
 inline freeze(x)
 {
 	d_step {
@@ -535,7 +540,7 @@ inline freeze(x)
 		ref[x] = 0; err = false
 #else
 		if
-		:: ref[x] == 1 -> ref[x] = 0; err = false
+		:: ref[x] == 1 && !locked(x) -> ref[x] = 0; err = false
 		:: else -> err = true
 		fi
 #endif
