@@ -107,10 +107,10 @@ static bool suspect(struct cache *c, bool all)
 	return c->suspect;
 }
 
-static void settle(struct cache *c)
+static void settle(struct cache *c, bool sure)
 {
 	c->suspect = false;
-	if (load_acquire(&c->owner->busy)) {
+	if (!sure || load_acquire(&c->owner->busy)) {
 		store(&c->owner->bins, c->bins);
 		return;
 	}
@@ -122,20 +122,16 @@ static void round_trip(bool all)
 {
 	struct cache *c, *first = hand ? hand : caches;
 	unsigned n = 0, suspects = 0;
+	bool sure;
 
 	for (c = first; c && (all || n < VISIT_MAX); c = c->next, n++)
 		suspects += suspect(c, all);
 	hand = c;
-	if (!suspects || syscall(SYS_membarrier,
-				 MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0)) {
-		for (c = first; c && n--; c = c->next)
-			if (c->suspect)
-				store(&c->owner->bins, c->bins);
-		return;
-	}
-	for (c = first; c && n--; c = c->next)
+	sure = suspects && !syscall(SYS_membarrier,
+				    MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+	for (c = first; suspects && n--; c = c->next)
 		if (c->suspect)
-			settle(c);
+			settle(c, sure);
 }
 
 void idle_visit(bool all)

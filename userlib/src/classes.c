@@ -52,28 +52,21 @@ static void class_add(uint32_t size, uint32_t pages)
 	nclasses++;
 }
 
-static void medium_add(uint32_t pages)
-{
-	unsigned p = all_classes == nclasses ? 1 :
-		     classes[all_classes - 1].pages + 1U;
-
-	classes[all_classes] = (struct size_class){
-		.size = pages << PAGE_SHIFT, .pages = pages, .blocks = 1,
-		.bin_max = MEDIUM_BIN,
-	};
-	for (; p <= pages; p++)
-		class_of_pages[p] = all_classes;
-	all_classes++;
-}
-
 static void medium_init(void)
 {
-	uint32_t pages;
+	uint32_t pages, p = 1;
 
 	all_classes = nclasses;
 	for (pages = SMALL_MAX / PAGE_SIZE + 1; pages <= MEDIUM_MAX / PAGE_SIZE;
-	     pages += pages < 16 ? 1 : pages < 32 ? 2 : 4)
-		medium_add(pages);
+	     pages += pages < 16 ? 1 : pages < 32 ? 2 : 4) {
+		classes[all_classes] = (struct size_class){
+			.size = pages << PAGE_SHIFT, .pages = pages,
+			.blocks = 1, .bin_max = MEDIUM_BIN,
+		};
+		while (p <= pages)
+			class_of_pages[p++] = all_classes;
+		all_classes++;
+	}
 	apart = all_classes;
 }
 

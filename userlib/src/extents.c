@@ -217,12 +217,9 @@ bool extent_take_after(uint32_t first, uint32_t pages)
 
 uint32_t extent_longest(void)
 {
-	const struct shelf *s = shelf_of(EXTENT_DIRTY);
-	int word;
+	unsigned bin = BINS;
 
-	for (word = BINS / 64 - 1; word >= 0; word--)
-		if (s->filled[word])
-			return s->first[word * 64 + 63 -
-					__builtin_clzll(s->filled[word])];
-	return 0;
+	while (bin && !shelf_of(EXTENT_DIRTY)->first[--bin])
+		;
+	return shelf_of(EXTENT_DIRTY)->first[bin];
 }

@@ -113,41 +113,28 @@ static void limit_dirty(void)
 		release_down_to(live);
 }
 
-/* Never used pages.  Where the kernel can map 2 MiB at a time, let it. */
-static uint32_t find_new(uint32_t pages, uint32_t align)
+static uint32_t find_clean(uint32_t pages, uint32_t align)
 {
-	uint32_t at = 0;
+	uint32_t at = extent_find(EXTENT_CLEAN, pages, align);
 
-	if (pages >= HUGE_PAGES && align < HUGE_PAGES)
+	/* Long blocks that begin at few addresses soon find memory there. */
+	if (!at && pages >= HUGE_PAGES && align < HUGE_PAGES)
 		at = extent_extend(pages, HUGE_PAGES);
 	return at ? at : extent_extend(pages, align);
 }
 
-/* Find @pages pages at a multiple of @align; says if they are zero. 0: none. */
-static uint32_t find(uint32_t pages, uint32_t align, bool *zero)
+/* Pages at a multiple of @align; says if they are zero. 0: out of memory. */
+static uint32_t take_pages(uint32_t pages, uint32_t align, bool *zero)
 {
 	uint32_t at = extent_find(EXTENT_DIRTY, pages, align);
 
 	*zero = !at;
 	if (!at)
-		at = extent_find(EXTENT_CLEAN, pages, align);
-	if (!at)
-		at = find_new(pages, align);
+		at = find_clean(pages, align);
 	/* Short of address space: what is clean can be merged. */
-	if (!at && release_down_to(0)) {
-		at = extent_find(EXTENT_CLEAN, pages, align);
-		if (!at)
-			at = find_new(pages, align);
-	}
+	if (!at && release_down_to(0))
+		at = find_clean(pages, align);
 	surplus_taken(&surplus, extents_dirty());
-	return at;
-}
-
-/* Under the lock. 0: out of memory. */
-static uint32_t take_pages(uint32_t pages, uint32_t align, bool *zero)
-{
-	uint32_t at = find(pages, align, zero);
-
 	if (at) {
 		take(at, pages);
 		store(&heap.meta->large_allocs, heap.meta->large_allocs + 1);

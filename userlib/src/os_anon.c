@@ -32,7 +32,6 @@ static void anon_purge(size_t off, size_t len)
 
 static bool anon_remap(size_t from, size_t to, size_t len)
 {
-#ifdef MREMAP_DONTUNMAP
 	static uint32_t remaps;
 
 	if (count_add(&remaps, 1) >= REMAPS_MAX) {
@@ -42,10 +41,6 @@ static bool anon_remap(size_t from, size_t to, size_t len)
 	return mremap((char *)heap.large + from, len, len,
 		      MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
 		      (char *)heap.large + to) != MAP_FAILED;
-#else
-	(void)from, (void)to, (void)len;
-	return false;
-#endif
 }
 
 static int anon_fragmentation(void)

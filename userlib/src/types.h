@@ -158,17 +158,13 @@ static inline uint32_t large_page(const void *p)
 	return ((uintptr_t)p - heap.large) >> PAGE_SHIFT;
 }
 
-/* Without the instruction the compiler would call a table-driven function. */
+/* The builtin would call a table-driven function on most machines. */
 static inline unsigned count_bits(uint64_t x)
 {
-#ifdef __POPCNT__
-	return __builtin_popcountll(x);
-#else
 	x -= x >> 1 & 0x5555555555555555ULL;
 	x = (x & 0x3333333333333333ULL) + (x >> 2 & 0x3333333333333333ULL);
 	x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
 	return (x * 0x0101010101010101ULL) >> 56;
-#endif
 }
 
 /* xorshift64*: decides orders only, so that quality matters little. */
