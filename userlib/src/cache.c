@@ -46,13 +46,12 @@ struct bin no_bins[NCLASSES] = {
 	[0 ... NCLASSES - 1] = { &no_slots[1], &no_slots[1] },
 };
 
-__thread struct my my TLS_MODEL = {
+__thread struct my my = {
 	.bins = no_bins,
 };
 
 /* Of the calling thread, even while its bins have been taken away. */
-static __thread struct cache *my_cache
-	TLS_MODEL;
+static __thread struct cache *my_cache;
 
 static pthread_key_t key;
 static bool have_key;

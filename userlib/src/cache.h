@@ -37,7 +37,7 @@ struct my {
 	bool ended;
 };
 
-extern INTERNAL __thread struct my my TLS_MODEL;
+extern INTERNAL __thread struct my my;
 
 /* What lies between is seen by nobody else, or belongs to nobody else. */
 static inline void cache_enter(void)

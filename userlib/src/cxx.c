@@ -3,12 +3,13 @@
  * cxx.c - operator new and delete, by their mangled names
  *
  * Built with -fexceptions: bad_alloc passes through these frames.  The C++
- * library is not linked; without it nobody can call these either, except a
- * program that brings only the operators, and that one is ended.
+ * library is not linked; a program in C may load it later, with a module, out of
+ * our sight.  A program that has none, but brings the operators, is ended.
  *
  * The nothrow forms of new are left to the C++ library: they call the others
  * and catch what these, or a new_handler, may throw.  C cannot.
  */
+#include <dlfcn.h>
 #include <stdlib.h>
 
 #include "malloc.h"
@@ -21,6 +22,15 @@ extern void throw_bad_alloc(void)
 	__asm__("_ZSt17__throw_bad_allocv") __attribute__((weak));
 extern new_handler get_new_handler(void)
 	__asm__("_ZSt15get_new_handlerv") __attribute__((weak));
+#pragma weak dlopen	/* not in libmafc.a: static programs have none */
+
+static void *find(void *linked, const char *name)
+{
+	void *lib = linked || !dlopen ? NULL :
+		    dlopen("libstdc++.so.6", RTLD_LAZY | RTLD_NOLOAD);
+
+	return lib ? dlsym(lib, name) : linked;
+}
 
 static void *try_once(size_t size, size_t align)
 {
@@ -30,17 +40,14 @@ static void *try_once(size_t size, size_t align)
 /* Ask the handler to find memory, as long as there is one. */
 static void noinline *new_slow(size_t size, size_t align)
 {
+	new_handler (*get)(void) = find(get_new_handler, "_ZSt15get_new_handlerv");
+	void (*fail)(void) = find(throw_bad_alloc, "_ZSt17__throw_bad_allocv");
 	new_handler handler;
 	void *p;
 
 	do {
-		handler = get_new_handler ? get_new_handler() : NULL;
-		if (!handler) {
-			if (throw_bad_alloc)
-				throw_bad_alloc();
-			abort();
-		}
-		handler();
+		handler = get ? get() : NULL;
+		(handler ? handler : fail ? fail : abort)();
 		p = try_once(size, align);
 	} while (!p);
 	return p;

@@ -1,10 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * probe.h - places where perf, bpftrace and SystemTap can hook in
- *
- * A probe is one nop in the code, and a note in the file that says where it is
- * and where its arguments are.  Needs sys/sdt.h when the library is built.
- */
+/* probe.h - where perf and bpftrace can hook in: a nop, and a note about it */
 #ifndef MAFC_PROBE_H
 #define MAFC_PROBE_H
 

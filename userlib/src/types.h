@@ -62,16 +62,6 @@
 #define count_add(p, n)		__atomic_fetch_add(p, n, __ATOMIC_RELAXED)
 
 /*
- * A preloaded library, or one that is linked, finds its thread's data at a fixed
- * place.  There may be no room left for that in a program that is running.
- */
-#ifdef MAFC_DLOPEN
-#define TLS_MODEL __attribute__((tls_model("global-dynamic")))
-#else
-#define TLS_MODEL __attribute__((tls_model("initial-exec")))
-#endif
-
-/*
  * The exported names.  With MAFC_PREFIX they are mafc_malloc and so on, so that
  * tests can link the library under a sanitizer that brings its own malloc.
  */

@@ -111,10 +111,29 @@ static bool dlsym_may_allocate(void)
 	return true;
 }
 
+/* A C program loads a module in C++, and with it the C++ library. */
+static bool cxx_comes_later(void)
+{
+	char path[4200] = "";
+	int (*throws)(void);
+	void *lib;
+
+	CHECK(readlink("/proc/self/exe", path, 4096) > 0);
+	strcpy(strrchr(path, '/'), "/liblate.so");
+	lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	if (!lib)
+		printf("# %s\n", dlerror());
+	CHECK(lib);
+	throws = (int (*)(void))dlsym(lib, "throws_bad_alloc");
+	CHECK(throws && throws() == 1);
+	return true;
+}
+
 static const struct ktap_test tests[] = {
 	{ "blocks from before the constructors", early_blocks },
 	{ "options, read early from a large environment", options_are_found },
 	{ "dlsym", dlsym_may_allocate },
+	{ "a C++ library that is loaded later", cxx_comes_later },
 };
 
 int main(int argc, char **argv)
