@@ -410,16 +410,6 @@ void central_give(unsigned cls, void **blocks, unsigned n)
 	lock_drop(&batch.central->lock);
 }
 
-bool central_holds(const void *p)
-{
-	const struct size_class *c = &classes[heap.page_class[small_page(p)]];
-	struct mafc_span *s = span_of(p, c->pages);
-	uint32_t off = (uintptr_t)p - span_address(s);
-
-	return c->size && off % c->size == 0 && off / c->size < c->blocks &&
-	       span_holds(s, off / c->size);
-}
-
 void central_trim(void)
 {
 	unsigned cls;

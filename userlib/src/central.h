@@ -12,8 +12,6 @@
 unsigned central_take(unsigned cls, void **blocks, unsigned want, size_t size);
 /* Take @n blocks of class @cls back. */
 void central_give(unsigned cls, void **blocks, unsigned n);
-/* Is @p, in the small region, a block in use, or in a cache?  Debugging only. */
-bool central_holds(const void *p);
 /*
  * Keep blocks that one thread has too many of for those that have too few, as
  * they are; false: enough are kept.

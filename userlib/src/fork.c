@@ -27,9 +27,9 @@
 #include "pages.h"
 #include "pool.h"
 
-void _IO_list_lock(void) __attribute__((weak));
-void _IO_list_unlock(void) __attribute__((weak));
-void _IO_list_resetlock(void) __attribute__((weak));
+void _IO_list_lock(void);	/* of libc */
+void _IO_list_unlock(void);
+void _IO_list_resetlock(void);
 
 static bool locked;
 
@@ -37,8 +37,7 @@ static void fork_prepare(void)
 {
 	if (__libc_single_threaded)
 		return;
-	if (_IO_list_lock)
-		_IO_list_lock();
+	_IO_list_lock();
 	cache_lock();
 	central_lock();
 	lock_take(&pages_lock);
@@ -57,8 +56,7 @@ static void fork_parent(void)
 	lock_drop(&pages_lock);
 	central_unlock(false);
 	cache_unlock(false);
-	if (_IO_list_unlock)
-		_IO_list_unlock();
+	_IO_list_unlock();
 }
 
 static void fork_child(void)
@@ -72,8 +70,7 @@ static void fork_child(void)
 	central_unlock(true);
 	cache_unlock(true);
 	debug_forked();
-	if (_IO_list_resetlock)
-		_IO_list_resetlock();
+	_IO_list_resetlock();
 }
 
 void fork_init(void)

@@ -14,7 +14,6 @@
 #include <string.h>
 
 #include "cache.h"
-#include "central.h"
 #include "classes.h"
 #include "debug.h"
 #include "init.h"
@@ -22,6 +21,7 @@
 #include "malloc.h"
 #include "options.h"
 #include "report.h"
+#include "span.h"
 
 static void *fail(int error)
 {
@@ -107,7 +107,7 @@ static void noinline release_slow(void *p)
 	if (!p)
 		return;
 	if (unlikely(options.debug) &&
-	    (in_small(p) ? central_holds(p) : block_size(p) > 0)) {
+	    (in_small(p) ? span_holds(p) : block_size(p) > 0)) {
 		p = debug_keep(p, block_size(p));
 		if (!p)
 			goto out;

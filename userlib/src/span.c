@@ -149,15 +149,17 @@ uint64_t span_clear(struct mafc_span *s, unsigned word, uint64_t mask,
 	return mask;
 }
 
-bool span_holds(struct mafc_span *s, unsigned n)
+bool span_holds(const void *p)
 {
-	struct mafc_span *r, *now = span_root(s);
+	const struct size_class *c = &classes[heap.page_class[small_page(p)]];
+	struct mafc_span *s = &heap.spans[small_page(p)];
+	uint32_t off, n;
 
-	do {
-		r = now;
-		if (load_acquire(&r->bitmap[n / 64]) >> n % 64 & 1)
-			return true;
-		now = span_root(s);
-	} while (now != r);
-	return false;
+	if (!c->size)
+		return false;
+	s -= c->pages > 1 ? load(&s->head) : 0;
+	off = (uintptr_t)p - span_address(s);
+	n = off / c->size;
+	return off % c->size == 0 && n < c->blocks &&
+	       load(&span_root(s)->bitmap[n / 64]) >> n % 64 & 1;
 }

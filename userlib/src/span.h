@@ -79,7 +79,7 @@ unsigned span_claim(struct mafc_span *s, void **blocks, unsigned want,
  */
 uint64_t span_clear(struct mafc_span *s, unsigned word, uint64_t mask,
 		    struct mafc_span **root);
-/* Is the bit of block @n set? */
-bool span_holds(struct mafc_span *s, unsigned n);
+/* Is @p a block in use, or in a cache?  One that is being meshed may not seem so. */
+bool span_holds(const void *p);
 
 #endif
