@@ -78,12 +78,11 @@ static void give(unsigned cls, void **blocks, unsigned n)
 
 static size_t budget(void)
 {
-	size_t heap_bytes = ((size_t)pages_top() << PAGE_SHIFT) +
-			    load(&heap.meta->large_live);
 	uint32_t n = load(&idle_awake);
-	size_t all = MAX(heap_bytes / BUDGET_SHARE,
-			 n > cpus ? BUDGET_MIN / 8 : BUDGET_MIN);
+	size_t all = (((size_t)pages_top() << PAGE_SHIFT) +
+		      load(&heap.meta->large_live)) / BUDGET_SHARE;
 
+	all = MAX(all, n > cpus ? BUDGET_MIN / 8 : BUDGET_MIN);
 	all = MIN(all, options.cache_kib << 10);
 	return n > cpus ? MAX(all * cpus / n, BUDGET_LEAST) : all;
 }

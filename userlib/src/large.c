@@ -71,13 +71,6 @@ static void take(uint32_t first, uint32_t pages)
 	count_large(pages);
 }
 
-/* A free run comes back into the bins, merged with its neighbours. */
-static void give(uint32_t first, uint32_t pages, enum extent_kind kind)
-{
-	map_bits(first, pages, false);
-	extent_insert(first, pages, kind);
-}
-
 /*
  * Release extents until @keep dirty pages are left, the longest first: the
  * least calls for the most memory.
@@ -203,7 +196,8 @@ static void free_pages(uint32_t first, uint32_t pages)
 		clean = heap.os->release(byte_offset(first), bytes);
 		lock_take(&large_lock);
 	}
-	give(first, pages, clean ? EXTENT_CLEAN : EXTENT_DIRTY);
+	map_bits(first, pages, false);
+	extent_insert(first, pages, clean ? EXTENT_CLEAN : EXTENT_DIRTY);
 	count_large(-(int64_t)pages);
 	limit_dirty();
 }
@@ -232,11 +226,6 @@ void large_give(void **blocks, unsigned n)
 			report_misuse("free of what is no block", *blocks);
 		blocks++;
 	}
-}
-
-void large_free(void *p)
-{
-	large_give(&p, 1);
 }
 
 static bool grow_in_place(uint32_t first, uint32_t old, uint32_t pages)
@@ -283,7 +272,7 @@ void *large_move(void *p, size_t size)
 	    !heap.os->remap((uintptr_t)p - heap.large,
 			    (uintptr_t)new - heap.large, len))
 		memcpy(new, p, MIN(len, size));
-	large_free(p);
+	large_give(&p, 1);
 	return new;
 }
 

@@ -34,8 +34,7 @@ extern struct lock large_lock;
 
 /* @align is a power of two.  With @zero the block is all zeros. */
 void *large_alloc(size_t size, size_t align, bool zero);
-void large_free(void *p);
-/* The same for @n blocks of a medium class (classes.h). */
+/* @n blocks of a medium class (classes.h); large_give() takes any. */
 unsigned large_take(unsigned cls, void **blocks, unsigned n);
 void large_give(void **blocks, unsigned n);
 /* Bytes of the block; 0: no block begins here. */

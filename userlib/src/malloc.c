@@ -87,7 +87,7 @@ static void release_large(void *p)
 	unsigned cls = size && size <= MEDIUM_MAX ? class_of_pages[pages] : 0;
 
 	if (!cls || classes[cls].size != size)
-		large_free(p);
+		large_give(&p, 1);
 	else if (!cache_push(cls, p))
 		cache_overflow(cls, p);
 }
