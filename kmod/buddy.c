@@ -284,26 +284,6 @@ int mafc_buddy_alloc(struct mafc_buddy *b, unsigned int order)
 }
 
 /**
- * mafc_buddy_alloc_at() - allocate one given block
- * @b: the buddy
- * @off: first page of the block, a multiple of 2^order
- * @order: of the block
- *
- * Return: 0; -EINVAL if there is no such block; -EBUSY if one of its pages is
- * allocated.  Nothing has changed then.
- */
-int mafc_buddy_alloc_at(struct mafc_buddy *b, unsigned int off,
-			unsigned int order)
-{
-	if (bad_block(b, off, order))
-		return -EINVAL;
-	if (!used_is(b, off, order, false))
-		return -EBUSY;
-	claim(b, node_at(b, off, order));
-	return 0;
-}
-
-/**
  * mafc_buddy_free() - free a block
  * @b: the buddy
  * @off: its first page, a multiple of 2^order
@@ -437,30 +417,11 @@ void mafc_hist_add(struct mafc_hist *h, unsigned int order)
 	if (++h->total < 2 * MAFC_HIST_HALF_LIFE)
 		return;
 	h->total = 0;
+	h->age++;
 	for (o = 0; o <= MAFC_BUDDY_ORDER_MAX; o++) {
 		h->count[o] /= 2;
 		h->total += h->count[o];
 	}
-}
-
-/**
- * mafc_hist_mode() - the order most asked for
- * @h: the histogram
- *
- * Return: the order, the smallest of several; -1 for an empty histogram.
- */
-int mafc_hist_mode(const struct mafc_hist *h)
-{
-	int o, mode = -1;
-	u32 most = 0;
-
-	for (o = 0; o <= MAFC_BUDDY_ORDER_MAX; o++) {
-		if (h->count[o] > most) {
-			most = h->count[o];
-			mode = o;
-		}
-	}
-	return mode;
 }
 
 /**

@@ -41,7 +41,6 @@ struct mafc_buddy_level {
  * @pairs: free blocks whose buddy is free too, in pairs: merges put off
  * @splits: blocks split so far (wraps)
  * @merges: pairs of blocks merged so far (wraps)
- * @pad: zero
  * @mem: @order + 1 levels, the tree bitmap of free blocks, the bitmap of
  *	used pages
  *
@@ -54,15 +53,12 @@ struct mafc_buddy {
 	u32 pairs;
 	u32 splits;
 	u32 merges;
-	u32 pad;
 	u64 mem[];
 };
 
 size_t mafc_buddy_size(unsigned int order);
 void mafc_buddy_init(struct mafc_buddy *b, unsigned int order);
 int mafc_buddy_alloc(struct mafc_buddy *b, unsigned int order);
-int mafc_buddy_alloc_at(struct mafc_buddy *b, unsigned int off,
-			unsigned int order);
 int mafc_buddy_free(struct mafc_buddy *b, unsigned int off,
 		    unsigned int order);
 bool mafc_buddy_is_used(const struct mafc_buddy *b, unsigned int off);
@@ -89,16 +85,17 @@ static inline unsigned int mafc_buddy_free_pages(const struct mafc_buddy *b)
  * struct mafc_hist - which orders were asked for lately
  * @count: requests by order, halved every MAFC_HIST_HALF_LIFE requests
  * @total: sum of @count
+ * @age: how often they were halved (wraps)
  *
  * All zeros is a valid, empty histogram.
  */
 struct mafc_hist {
 	u32 count[MAFC_BUDDY_ORDER_MAX + 1];
 	u32 total;
+	u16 age;
 };
 
 void mafc_hist_add(struct mafc_hist *h, unsigned int order);
-int mafc_hist_mode(const struct mafc_hist *h);
 void mafc_hist_targets(const struct mafc_hist *h, unsigned int order,
 		       u16 target[]);
 

@@ -47,91 +47,55 @@
 /* How often the clock is looked at. */
 #define PACE_NS		(100 * NSEC_PER_USEC)
 
-/**
- * struct pace - how long a piece of work may go on
- * @kthread: it is the compactor: keep to the CPU budget
- * @deadline: else: when to stop, ns, or 0
- * @checked: when it was last asked
- * @signal: it was stopped by a signal
- */
+/* How long a piece of work may go on. */
 struct pace {
-	bool kthread;
-	u64 deadline;
-	u64 checked;
-	bool signal;
+	bool kthread;		/* it is the compactor: keep to the CPU budget */
+	u64 deadline;		/* else: when to stop, ns, or 0 */
+	u64 checked;		/* when it was last asked */
+	bool signal;		/* it was stopped by a signal */
 };
 
-/**
- * struct klass - spans of one geometry that could be meshed
- * @block_size: bytes; 0 if the place is unused
- * @nblocks: per span
- * @npages: per span
- * @spans: how many
- * @live: their live blocks
- */
+/* Spans of one geometry that could be meshed; unused: block_size 0. */
 struct klass {
 	u32 block_size;
-	u16 nblocks;
-	u16 npages;
+	u16 nblocks;		/* per span */
+	u16 npages;		/* per span */
+	int nid;		/* NUMA node of the first page */
 	u32 spans;
-	u64 live;
+	u64 live;		/* their live blocks */
 };
 
-#define KLASSES		128
+#define KLASSES		256
 
-/**
- * struct candidate - a span that could be meshed
- * @span: page index in the small region
- * @klass: its geometry
- */
+/* A span that could be meshed. */
 struct candidate {
-	u32 span;
-	u32 klass;
+	u32 span;		/* page index in the small region */
+	u32 klass;		/* its geometry */
 };
 
-/**
- * struct worker - what one pass over a heap needs
- * @heap: this heap
- * @pace: for so long
- * @act: change something, or only count
- * @now: drop also what was given up since the last scan
- * @idle: the process took no fault since the last visit
- * @live: bytes found live
- * @mapped: slots found with a frame
- * @matcher: chooses pairs; allocated when first needed
- * @klass: candidates by geometry
- * @asked: blocks asked for since the last visit, by size; nothing for a pass
- *	that somebody asked for
- * @candidate: found by the scan, CANDIDATES_MAX at most
- * @candidates: how many
- * @order: their spans, sorted by geometry
- * @drop: pages to be dropped
- * @root: roots without live blocks
- * @roots: how many
- * @span: copy of a page of descriptors
- * @entry: entries of their pages, and of the tails of the last of them
- */
+/* What one pass over a heap needs. */
 struct worker {
 	struct mafc_heap *heap;
-	struct pace *pace;
-	bool act;
-	bool now;
-	bool idle;
-	u64 live;
-	u64 mapped;
-	struct mafc_matcher *matcher;
+	struct pace *pace;	/* for so long */
+	bool act;		/* change something, or only count */
+	bool now;		/* drop also what was given up since the last scan */
+	bool idle;		/* no page fault since the last visit */
+	u64 live;		/* bytes found live */
+	u64 mapped;		/* slots found with a frame */
+	struct mafc_matcher *matcher;	/* allocated when first needed, */
+	struct candidate *candidate;	/* as are these: CANDIDATES_MAX */
+	u32 *order;			/* and their spans, sorted by geometry */
+	unsigned int candidates;
 	struct klass klass[KLASSES];
-	struct {
-		u64 block_size;
+	struct {		/* blocks asked for since the last visit; */
+		u64 block_size;	/* nothing for a pass that somebody asked for */
 		u64 allocs;
 	} asked[MAFC_CLASSES_MAX];
-	struct candidate *candidate;
-	unsigned int candidates;
-	u32 *order;
-	struct mafc_drop drop;
-	u32 root[MAFC_SPANS_PER_PAGE];
+	struct mafc_drop drop;	/* pages to be dropped */
+	u32 root[MAFC_SPANS_PER_PAGE];	/* roots without live blocks */
 	unsigned int roots;
-	struct mafc_span span[MAFC_SPANS_PER_PAGE];
+	struct mafc_span span[MAFC_SPANS_PER_PAGE];	/* copy of descriptors */
+	/* Entries of their pages, and of the tails of the last of them. */
 	unsigned long entry[MAFC_SPANS_PER_PAGE + MAFC_SPAN_PAGES_MAX];
 };
 
@@ -243,7 +207,8 @@ static unsigned int live_blocks(const struct mafc_span *d)
 }
 
 /* The place of a geometry; or NULL when there are too many. */
-static struct klass *klass_of(struct worker *w, const struct mafc_span *d)
+static struct klass *klass_of(struct worker *w, const struct mafc_span *d,
+			      int nid)
 {
 	unsigned int i, k = d->block_size / 16;
 
@@ -254,9 +219,10 @@ static struct klass *klass_of(struct worker *w, const struct mafc_span *d)
 			c->block_size = d->block_size;
 			c->nblocks = d->nblocks;
 			c->npages = d->npages;
+			c->nid = nid;
 		}
 		if (c->block_size == d->block_size && c->nblocks == d->nblocks &&
-		    c->npages == d->npages)
+		    c->npages == d->npages && c->nid == nid)
 			return c;
 	}
 	return NULL;
@@ -326,7 +292,7 @@ mesh:
 	if (w->candidates == CANDIDATES_MAX || index < w->heap->mesh_from ||
 	    !can_mesh(w, d, i, index, live))
 		return;
-	c = klass_of(w, d);
+	c = klass_of(w, d, page_to_nid(mafc_entry_page(w->entry[i])));
 	if (!c)
 		return;
 	c->spans++;
@@ -756,23 +722,7 @@ void mafc_scan_fresh(struct mafc_heap *heap)
 	worker_destroy(w);
 }
 
-/* The allocations of a visit are charged to the heap's owner. */
 #ifdef CONFIG_MEMCG
-static struct mem_cgroup *charge_to(struct mafc_heap *heap,
-				    struct mem_cgroup **old)
-{
-	struct mem_cgroup *memcg = get_mem_cgroup_from_mm(heap->mm);
-
-	*old = set_active_memcg(memcg);
-	return memcg;
-}
-
-static void charge_end(struct mem_cgroup *memcg, struct mem_cgroup *old)
-{
-	set_active_memcg(old);
-	mem_cgroup_put(memcg);
-}
-
 static pid_t owner_pid(struct mafc_heap *heap)
 {
 	struct task_struct *owner;
@@ -785,15 +735,6 @@ static pid_t owner_pid(struct mafc_heap *heap)
 	return pid;
 }
 #else
-static void *charge_to(struct mafc_heap *heap, struct mem_cgroup **old)
-{
-	return NULL;
-}
-
-static void charge_end(void *memcg, struct mem_cgroup *old)
-{
-}
-
 #define owner_pid(heap)	0
 #endif
 
@@ -866,7 +807,9 @@ static bool predict(struct worker *w)
 static void visit(struct worker *w, struct mafc_heap *heap)
 {
 	u64 faults = atomic64_read(&heap->count[MAFC_N_FAULTS]);
-	struct mem_cgroup *old, *memcg = charge_to(heap, &old);
+	/* Allocations are charged to the heap's owner. */
+	struct mem_cgroup *memcg = get_mem_cgroup_from_mm(heap->mm);
+	struct mem_cgroup *old = set_active_memcg(memcg);
 	u64 gain = gain_count(heap);
 	bool expect_high;
 
@@ -874,17 +817,18 @@ static void visit(struct worker *w, struct mafc_heap *heap)
 	w->act = true;
 	w->idle = faults == heap->last_faults;
 	worker_prepare(w);
-	if (scan(w)) {
+	if (READ_ONCE(heap->compact) && scan(w)) {
 		expect_high = predict(w);
 		if (expect_high || mafc_heap_fragmentation(heap) >=
 				   100 * READ_ONCE(mafc_threshold_percent))
 			improve(w);
 		else	/* plain coalescing */
 			mafc_pool_trim(heap->pool, RESERVE_PART);
-		if (READ_ONCE(heap->cow))
-			mafc_try_uncow(heap);
 	}
-	charge_end(memcg, old);
+	if (READ_ONCE(heap->cow))
+		mafc_try_uncow(heap);
+	set_active_memcg(old);
+	mem_cgroup_put(memcg);
 
 	gain = gain_count(heap) - gain;
 	if (gain)
@@ -908,8 +852,6 @@ static unsigned long visit_all(struct worker *w, bool urgent)
 	struct mafc_heap *heap = NULL;
 
 	while ((heap = mafc_heap_next(heap))) {
-		if (!READ_ONCE(heap->compact))
-			continue;
 		if (urgent || time_after_eq(jiffies, heap->next_pass))
 			visit(w, heap);
 		if (time_before(heap->next_pass, next))

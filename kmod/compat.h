@@ -7,9 +7,11 @@
 #ifndef MAFC_COMPAT_H
 #define MAFC_COMPAT_H
 
+#include <linux/list_lru.h>
 #include <linux/mm.h>
 #include <linux/shrinker.h>
 #include <linux/slab.h>
+#include <linux/swap.h>
 #include <linux/version.h>
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
@@ -20,6 +22,12 @@ static inline void vm_flags_set(struct vm_area_struct *vma, unsigned long flags)
 #endif
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 4, 0)
+static inline void mm_account_reclaimed_pages(unsigned long pages)
+{
+	if (current->reclaim_state)
+		current->reclaim_state->reclaimed_slab += pages;
+}
+
 /* Before per-VMA locks a fault holds mmap_lock, which fork holds for writing. */
 static inline void vma_start_write(struct vm_area_struct *vma)
 {
@@ -30,13 +38,22 @@ static inline void vma_start_write(struct vm_area_struct *vma)
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
 static inline struct shrinker *mafc_shrinker_alloc(const char *name)
 {
-	return kzalloc(sizeof(struct shrinker), GFP_KERNEL);
+	struct shrinker *shrinker = kzalloc(sizeof(*shrinker), GFP_KERNEL);
+
+	if (shrinker)
+		shrinker->flags = SHRINKER_MEMCG_AWARE | SHRINKER_NUMA_AWARE;
+	return shrinker;
 }
 
 static inline int mafc_shrinker_register(struct shrinker *shrinker,
-					 const char *name)
+					 struct list_lru *lru, const char *name)
 {
-	return register_shrinker(shrinker, "%s", name);
+	int err = register_shrinker(shrinker, "%s", name);
+
+#ifdef CONFIG_MEMCG_KMEM
+	lru->shrinker_id = shrinker->id;	/* it has none before */
+#endif
+	return err;
 }
 
 static inline void mafc_shrinker_free(struct shrinker *shrinker)
@@ -47,17 +64,17 @@ static inline void mafc_shrinker_free(struct shrinker *shrinker)
 #else
 static inline struct shrinker *mafc_shrinker_alloc(const char *name)
 {
-	return shrinker_alloc(0, "%s", name);
+	return shrinker_alloc(SHRINKER_MEMCG_AWARE | SHRINKER_NUMA_AWARE, "%s",
+			      name);
 }
 
-static inline int mafc_shrinker_register(struct shrinker *shrinker,
-					 const char *name)
-{
-	shrinker_register(shrinker);
-	return 0;
-}
-
+#define mafc_shrinker_register(shrinker, lru, name) (shrinker_register(shrinker), 0)
 #define mafc_shrinker_free(shrinker) shrinker_free(shrinker)
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+#define list_lru_add_obj list_lru_add
+#define list_lru_del_obj list_lru_del
 #endif
 
 #endif /* MAFC_COMPAT_H */

@@ -33,6 +33,8 @@ struct fault {
 	struct mafc_batch batch;
 };
 
+static const struct vm_operations_struct mafc_vm_ops, mafc_cow_vm_ops;
+
 /* What a step of the fault says: a result for the mm, or to start over. */
 #define FAULT_AGAIN	((vm_fault_t)0)
 
@@ -62,9 +64,11 @@ static vm_fault_t fault_take(struct fault *f)
 {
 	enum mafc_fill fill = mafc_slot_region(f->slot) == MAFC_SMALL ?
 			      MAFC_FILL_OWN : MAFC_FILL_ZERO;
+	struct mafc_place place;
 
+	mafc_place_of(f->vmf->vma, f->slot, &place);
 	if (mafc_pool_take(mafc_pool_of(f->heap, f->slot), &f->batch,
-			   fault_ahead(f), fill, GFP_KERNEL_ACCOUNT))
+			   fault_ahead(f), fill, GFP_KERNEL_ACCOUNT, &place))
 		return VM_FAULT_OOM;
 	return FAULT_AGAIN;
 }
@@ -159,30 +163,22 @@ static vm_fault_t fault_try(struct fault *f, enum fault_need *need)
 
 	*need = NEED_NOTHING;
 	if (!mafc_leaf_current(f->heap, f->slot, f->leaf))
-		return FAULT_AGAIN;
-	if (!e) {
-		if (atomic_read(&f->leaf->users) != 1) {
-			*need = NEED_LEAF;
-			return FAULT_AGAIN;
-		}
-		if (!f->batch.n) {
-			*need = NEED_FRAME;
-			return FAULT_AGAIN;
-		}
+		;
+	else if (!e && atomic_read(&f->leaf->users) != 1)
+		*need = NEED_LEAF;
+	else if (!e && !f->batch.n)
+		*need = NEED_FRAME;
+	else if (!e)
 		fault_fill(f);
-		return FAULT_AGAIN;
-	}
-	if (e & MAFC_E_MOVING) {
+	else if (e & MAFC_E_MOVING)
 		*need = NEED_WAIT;
-		return FAULT_AGAIN;
-	}
-	if (!f->heap->cow || !f->write)
+	else if (!f->heap->cow || !f->write)
 		return fault_map(f);
-	if (!fault_exclusive(f, e)) {
+	else if (!fault_exclusive(f, e))
 		*need = NEED_COPY;
-		return FAULT_AGAIN;
-	}
-	return fault_map_write(f, e);
+	else
+		return fault_map_write(f, e);
+	return FAULT_AGAIN;
 }
 
 /* What cannot be done with leaf->sem held. */
@@ -199,7 +195,7 @@ static vm_fault_t fault_prepare(struct fault *f, enum fault_need need)
 	case NEED_FRAME:
 		return fault_take(f);
 	case NEED_COPY:
-		if (mafc_cow_break(f->heap, f->slot, &f->owned))
+		if (mafc_cow_break(f->heap, f->slot, f->vmf->vma, &f->owned))
 			return VM_FAULT_OOM;
 		break;
 	case NEED_NOTHING:
@@ -296,12 +292,17 @@ static vm_fault_t mafc_vm_mkwrite(struct vm_fault *vmf)
 					    PAGE_SIZE, 1);
 			return VM_FAULT_NOPAGE;
 		}
-		if (mafc_cow_break(heap, f.slot, &f.owned))
+		if (mafc_cow_break(heap, f.slot, vmf->vma, &f.owned))
 			return VM_FAULT_OOM;
 	}
 }
 
-static void vma_set_mode(struct vm_area_struct *vma, bool cow)
+/**
+ * mafc_vma_mode() - let a mapping be in copy-on-write mode or not
+ * @vma: a new one, or write-locked
+ * @cow: the mode
+ */
+void mafc_vma_mode(struct vm_area_struct *vma, bool cow)
 {
 	unsigned long flags = vma->vm_flags;
 
@@ -361,7 +362,7 @@ static void heap_set_cow(struct mafc_heap *heap)
 	for_each_vma(vmi, vma) {
 		if (!vma_is_heap(vma, heap))
 			continue;
-		vma_set_mode(vma, true);
+		mafc_vma_mode(vma, true);
 		if (!mm_has_notifiers(mm))
 			apply_to_existing_page_range(mm, vma->vm_start,
 						     vma->vm_end - vma->vm_start,
@@ -391,7 +392,7 @@ static int copy_pinned(struct mafc_heap *parent, struct mafc_heap *child)
 			e = READ_ONCE(leaf->entry[i]) & ~MAFC_E_FLAGS;
 			if (e && folio_maybe_dma_pinned(page_folio(mafc_entry_page(e))))
 				err = mafc_cow_break(child, (index << MAFC_LEAF_SHIFT) + i,
-						     &page);
+						     NULL, &page);
 		}
 		if (leaf)
 			mafc_leaf_put(leaf);
@@ -451,7 +452,7 @@ static void mafc_vm_open(struct vm_area_struct *vma)
 	if (!child)
 		return;
 	atomic_inc(&child->vmas);
-	vma_set_mode(vma, true);
+	mafc_vma_mode(vma, true);
 	mafc_heap_put(child);
 }
 
@@ -467,22 +468,17 @@ static void mafc_vm_close(struct vm_area_struct *vma)
 static bool heap_exclusive(struct mafc_heap *heap)
 {
 	struct mafc_leaf *leaf;
-	unsigned long index, e;
+	unsigned long index;
 	unsigned int i;
 
 	xa_for_each(&heap->leaves, index, leaf) {
 		leaf = mafc_leaf_exclusive(heap, index << MAFC_LEAF_SHIFT);
 		if (!leaf)
 			return false;
-		for (i = 0; i < MAFC_LEAF_SLOTS; i++) {
-			e = READ_ONCE(leaf->entry[i]);
-			if (!e)
-				continue;
-			if (e & MAFC_E_MESHED ?
-			    !mafc_ring_exclusive(heap, (index << MAFC_LEAF_SHIFT) + i) :
-			    atomic_read(&mafc_frame(mafc_entry_page(e))->owners) != 1)
+		for (i = 0; i < MAFC_LEAF_SLOTS; i++)
+			if (READ_ONCE(leaf->entry[i]) &&
+			    !mafc_ring_exclusive(heap, (index << MAFC_LEAF_SHIFT) + i))
 				return false;
-		}
 		cond_resched();
 	}
 	return true;
@@ -497,7 +493,7 @@ static void heap_clear_cow(struct mafc_heap *heap)
 		if (!vma_is_heap(vma, heap))
 			continue;
 		vma_start_write(vma);
-		vma_set_mode(vma, false);
+		mafc_vma_mode(vma, false);
 	}
 	WRITE_ONCE(heap->cow, false);
 }
@@ -535,14 +531,14 @@ bool mafc_try_uncow(struct mafc_heap *heap)
 	return exclusive;
 }
 
-const struct vm_operations_struct mafc_vm_ops = {
+static const struct vm_operations_struct mafc_vm_ops = {
 	.open = mafc_vm_open,
 	.close = mafc_vm_close,
 	.fault = mafc_vm_fault,
 	.map_pages = mafc_vm_map_pages,
 };
 
-const struct vm_operations_struct mafc_cow_vm_ops = {
+static const struct vm_operations_struct mafc_cow_vm_ops = {
 	.open = mafc_vm_open,
 	.close = mafc_vm_close,
 	.fault = mafc_vm_fault,

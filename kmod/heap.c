@@ -11,7 +11,6 @@
 #include <linux/pid.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/task.h>
-#include <linux/shrinker.h>
 #include <linux/slab.h>
 
 #include "mafc.h"
@@ -352,61 +351,4 @@ void mafc_heap_stat(struct mafc_heap *heap, struct mafc_stat *st)
 	st->compactions = atomic64_read(&heap->count[MAFC_N_COMPACTIONS]);
 	for (i = 0; i < MAFC_STALL_BUCKETS; i++)
 		st->stall[i] = atomic_long_read(&heap->stall[i]);
-}
-
-static struct shrinker *shrinker;
-
-static unsigned long shrink_count(struct shrinker *s, struct shrink_control *sc)
-{
-	struct mafc_heap *heap;
-	unsigned long n = 0;
-
-	if (!mutex_trylock(&heaps.lock))
-		return 0;
-	list_for_each_entry(heap, &heaps.list, node)
-		n += READ_ONCE(heap->pool->cached);
-	mutex_unlock(&heaps.lock);
-	return n;
-}
-
-/* Free frames go at once; the compactor is asked to free more. */
-static unsigned long shrink_scan(struct shrinker *s, struct shrink_control *sc)
-{
-	struct mafc_heap *heap;
-	unsigned long n = 0;
-
-	if (!mutex_trylock(&heaps.lock))
-		return SHRINK_STOP;
-	list_for_each_entry(heap, &heaps.list, node) {
-		n += mafc_pool_punch(heap->pool, sc->nr_to_scan - n);
-		if (n >= sc->nr_to_scan)
-			break;
-	}
-	mutex_unlock(&heaps.lock);
-	mafc_compactor_kick();
-	return n ? n : SHRINK_STOP;
-}
-
-/**
- * mafc_shrinker_init() - register with memory reclaim
- *
- * Return: 0 or -ENOMEM.
- */
-int mafc_shrinker_init(void)
-{
-	shrinker = mafc_shrinker_alloc("mafc");
-	if (!shrinker)
-		return -ENOMEM;
-	shrinker->count_objects = shrink_count;
-	shrinker->scan_objects = shrink_scan;
-	shrinker->seeks = DEFAULT_SEEKS;
-	return mafc_shrinker_register(shrinker, "mafc");
-}
-
-/**
- * mafc_shrinker_exit() - undo mafc_shrinker_init()
- */
-void mafc_shrinker_exit(void)
-{
-	mafc_shrinker_free(shrinker);
 }

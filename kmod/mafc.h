@@ -1,53 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * mafc.h - the nouns of the module, and the order of its locks
+ * mafc.h - the nouns of the module
  *
- * DOC: nouns
- *
- * slot    a virtual page of a heap: its region in the two top bits, its index
- *         in the region below.
- * frame   a physical page that belongs to a chunk.
- * chunk   2^k frames taken from the page allocator at once and split, so that
- *         each has a reference count of its own.
- * pool    the chunks of one heap, with a buddy over each of them.
- * leaf    the entries of 512 slots; forked heaps share leaves until one writes.
- * entry   what a slot points at: a frame and flags, or nothing.
- * ring    the slots of a heap that share a frame because spans were meshed.
- * motion  taking a frame away from under its slots, for a moment or for good.
- *
- * DOC: invariants
- *
- * 1. An entry that is not empty changes only under heap->motion, until the heap
- *    is dead and not mapped.  An empty one is filled by a fault, under leaf->sem
- *    for reading, in a leaf with one user; or kept empty for a motion by MOVING
- *    alone.  A leaf with several users is replaced as a whole, by a copy, under
- *    its sem for writing; its entries and rings are constant.
- * 2. frame->owners counts the entries, in all leaves, that point at the frame.
- *    A slot is exclusive when its leaf has one user and owners equals the
- *    length of its ring.  What is exclusive stays so until the next fork, and
- *    fork holds heap->motion.
- * 3. A present page-table entry for a slot points at the slot's frame, unless
- *    MOVING is set in the entry; then it may still be there, to be zapped.  It
- *    is writable only if the slot was exclusive when it was made.
- * 4. A frame has one reference of its own, and one per page-table entry.  More
- *    is somebody's pin: such a frame is not moved, meshed away or dropped.
- * 5. Frames of the meta region do not move and are not dropped, so a pointer
- *    to one is good for as long as heap->motion is held.
- *
- * DOC: lock order
- *
- *   mmap_lock, VMA locks	fork takes all of the heap's
- *     heap->motion		one motion at a time; fork, the parent's first
- *       leaf->sem		faults read; motion and leaf copying write
- *         i_mmap_rwsem, page-table locks	(inside the zap)
- *         pool->lock, heap->leaves.xa_lock	leaves of the order
- *   heaps.lock			the list of heaps; below it pool->lock only
- *
- * A page lock is waited for with mmap_lock or heap->motion held, never with
- * leaf->sem; who has it waits for leaf->sem and memory only.  Who holds
- * leaf->sem for writing waits for nothing but memory.  A waiter for a page in
- * motion holds mmap_lock or a VMA lock only, and motion needs neither.  The
- * shrinker takes spinlocks and tries the rest.
+ * Documentation/design.rst says what slot, frame, chunk, pool, leaf, entry, ring
+ * and motion are, and has the invariants and the order of locks.
  */
 #ifndef MAFC_H
 #define MAFC_H
@@ -159,31 +115,46 @@ struct mafc_frame {
 /**
  * struct mafc_chunk - 2^order frames
  * @node: in one of the pool's lists
+ * @lru: in the shrinker's list, from creation to the end
  * @pool: whose it is; the chunk holds a reference
  * @base: its first page
  * @order: log2 of its frames
  * @gone: frames that went back to the system one by one
- * @victim: being emptied: not in the lists, nothing is taken from it
+ * @age: of the histogram that the buddy's lazy targets are from
+ * @aside: new, being emptied or leaving: not in the pool's lists, nothing is
+ *	taken from it
  * @dirty: frames that hold data of the process, not of the system
  * @buddy: over the frames; those gone are never free in it
- * @frame: the frames
+ * @frame: the frames, and the buddy behind them
  *
  * All under pool->lock, @frame[].owners excepted, which is atomic.
  */
 struct mafc_chunk {
 	struct list_head node;
+	struct list_head lru;
 	struct mafc_pool *pool;
 	struct page *base;
 	u16 order;
 	u16 gone;
-	bool victim;
+	u16 age;
+	bool aside;
 	DECLARE_BITMAP(dirty, MAFC_CHUNK_FRAMES_MAX);
 	struct mafc_buddy *buddy;
-	struct mafc_frame frame[];
+	struct mafc_frame *frame;
 };
 
 /* Lists of chunks by how full they are; 0 is without a free frame. */
 #define MAFC_POOL_LISTS		9
+
+/**
+ * struct mafc_pool_node - its chunks on one NUMA node
+ * @cached: free frames in @lists
+ * @lists: chunks by fullness
+ */
+struct mafc_pool_node {
+	unsigned long cached;
+	struct list_head lists[MAFC_POOL_LISTS];
+};
 
 /**
  * struct mafc_pool - physical memory of a heap
@@ -191,24 +162,36 @@ struct mafc_chunk {
  * @refs: one by the heap, one by each chunk
  * @dead: the heap is gone; what is freed goes to the system
  * @min_order: order of the smallest chunk
- * @lists: chunks by fullness
  * @frames: frames held from the system
  * @cached: of these, free ones
  * @low: least @cached since the last trim: what was not needed
  * @returned: whole chunks given back
  * @hist: orders asked for
+ * @node: by number
  */
 struct mafc_pool {
 	spinlock_t lock;
 	refcount_t refs;
 	bool dead;
 	u8 min_order;
-	struct list_head lists[MAFC_POOL_LISTS];
 	unsigned long frames;
 	unsigned long cached;
 	unsigned long low;
 	unsigned long returned;
 	struct mafc_hist hist;
+	struct mafc_pool_node node[];
+};
+
+/**
+ * struct mafc_place - NUMA nodes for a page
+ * @nid: the best
+ * @nodes: those that will do, or NULL
+ * @only: and no other
+ */
+struct mafc_place {
+	int nid;
+	const nodemask_t *nodes;
+	bool only;
 };
 
 #define MAFC_BATCH_MAX		16
@@ -372,15 +355,20 @@ static inline void mafc_count(struct mafc_heap *heap, enum mafc_counter c,
 }
 
 /* pool.c */
+extern atomic_long_t mafc_node_frames[];	/* by node: held, of all heaps */
+int mafc_pools_init(void);
+void mafc_pools_exit(void);
 struct mafc_pool *mafc_pool_create(unsigned int min_order);
 void mafc_pool_kill(struct mafc_pool *pool);
 void mafc_pool_put(struct mafc_pool *pool);
 int mafc_pool_take(struct mafc_pool *pool, struct mafc_batch *batch,
-		   unsigned int want, enum mafc_fill fill, gfp_t gfp);
+		   unsigned int want, enum mafc_fill fill, gfp_t gfp,
+		   const struct mafc_place *place);
+void mafc_place_of(const struct vm_area_struct *vma, u32 slot,
+		   struct mafc_place *place);
 void mafc_pool_untake(struct mafc_pool *pool, struct mafc_batch *batch);
 void mafc_frame_dirty(struct page *page);
 void mafc_frame_put(struct mafc_pool *mine, struct page *page, int owners);
-unsigned long mafc_pool_punch(struct mafc_pool *pool, unsigned long max);
 unsigned long mafc_pool_trim(struct mafc_pool *pool, unsigned int part);
 struct mafc_chunk *mafc_pool_victim(struct mafc_pool *pool);
 bool mafc_pool_release_victim(struct mafc_chunk *chunk);
@@ -427,7 +415,8 @@ void mafc_motion_end(struct mafc_heap *heap);
 void mafc_motion_wait(struct mafc_heap *heap, struct mafc_leaf *leaf,
 		      unsigned int i);
 int mafc_relocate(struct mafc_heap *heap, u32 slot, gfp_t gfp);
-int mafc_cow_break(struct mafc_heap *heap, u32 slot, struct page **owned);
+int mafc_cow_break(struct mafc_heap *heap, u32 slot,
+		   const struct vm_area_struct *vma, struct page **owned);
 int mafc_release_range(struct mafc_heap *heap, u32 slot, u32 n, u64 *pages);
 int mafc_remap_range(struct mafc_heap *heap, u32 from, u32 to, u32 n);
 
@@ -441,7 +430,7 @@ int mafc_remap_range(struct mafc_heap *heap, u32 from, u32 to, u32 n);
  */
 struct mafc_drop {
 	unsigned int n;
-	struct {
+	struct mafc_drop_page {
 		u32 slot;
 		u32 head;
 		u32 block_size;
@@ -462,8 +451,7 @@ void mafc_span_page_mask(const struct mafc_span *d, unsigned int page,
 			 u64 mask[4]);
 
 /* fault.c */
-extern const struct vm_operations_struct mafc_vm_ops;
-extern const struct vm_operations_struct mafc_cow_vm_ops;
+void mafc_vma_mode(struct vm_area_struct *vma, bool cow);
 bool mafc_try_uncow(struct mafc_heap *heap);
 
 /* heap.c */
@@ -480,8 +468,6 @@ struct mafc_heap *mafc_heap_next(struct mafc_heap *prev);
 unsigned int mafc_heap_fragmentation(struct mafc_heap *heap);
 u64 mafc_heap_held(const struct mafc_heap *heap);
 unsigned int mafc_heaps_count(void);
-int mafc_shrinker_init(void);
-void mafc_shrinker_exit(void);
 
 /* compact.c */
 void mafc_scan_fresh(struct mafc_heap *heap);
@@ -492,7 +478,7 @@ void mafc_compactor_kick(void);
 u64 mafc_compactor_cpu_ns(void);
 
 /* sysfs.c: the tunables and the attribute groups */
-extern bool mafc_enable;
+extern unsigned int mafc_enable;
 extern unsigned int mafc_threshold_percent;
 extern unsigned int mafc_budget_percent;
 extern unsigned int mafc_interval_ms;

@@ -85,11 +85,7 @@ static int mafc_mmap(struct file *file, struct vm_area_struct *vma)
 		goto out;
 	vm_flags_set(vma, VM_MIXEDMAP | VM_DONTEXPAND);
 	vma->vm_private_data = heap;
-	vma->vm_ops = &mafc_vm_ops;
-	if (READ_ONCE(heap->cow)) {
-		vma->vm_ops = &mafc_cow_vm_ops;
-		vma->vm_page_prot = vm_get_page_prot(vma->vm_flags & ~VM_SHARED);
-	}
+	mafc_vma_mode(vma, READ_ONCE(heap->cow));
 	err = 0;
 out:
 	mafc_heap_put(heap);
@@ -107,12 +103,11 @@ union mafc_arg {
 	struct mafc_policy policy;
 };
 
-static int ioctl_info(struct file *file, union mafc_arg *arg)
+static int ioctl_info(struct file *file, struct mafc_heap *heap,
+		      union mafc_arg *arg)
 {
 	struct mafc_info *info = &arg->info;
 
-	if (info->flags)
-		return -EINVAL;
 	info->abi_version = MAFC_ABI_VERSION;
 	info->page_size = PAGE_SIZE;
 	info->features = MAFC_FEATURE_MESH | MAFC_FEATURE_MOVE |
@@ -129,13 +124,13 @@ static bool region_ok(u32 pages)
 	       pages <= MAFC_REGION_MAX;
 }
 
-static int ioctl_setup(struct file *file, union mafc_arg *arg)
+static int ioctl_setup(struct file *file, struct mafc_heap *heap,
+		       union mafc_arg *arg)
 {
 	struct mafc_setup *s = &arg->setup;
 	struct inode *inode = file->private_data;
-	struct mafc_heap *heap;
 
-	if (s->flags || !region_ok(s->small_pages) || !region_ok(s->large_pages))
+	if (!region_ok(s->small_pages) || !region_ok(s->large_pages))
 		return -EINVAL;
 	heap = mafc_heap_create(current->mm, inode, s->small_pages,
 				s->large_pages);
@@ -157,14 +152,14 @@ static int ioctl_setup(struct file *file, union mafc_arg *arg)
 	return 0;
 }
 
-static int ioctl_stat(struct file *file, union mafc_arg *arg)
+static int ioctl_stat(struct file *file, struct mafc_heap *heap,
+		      union mafc_arg *arg)
 {
 	struct mafc_stat *st = &arg->stat;
 	u32 size = st->size;
 	s32 pid = st->pid;
-	struct mafc_heap *heap;
 
-	if (st->flags || st->pad || pid < 0)
+	if (st->pad || pid < 0)
 		return -EINVAL;
 	heap = pid ? mafc_heap_find_pid(pid) : mafc_heap_find(current->mm);
 	if (IS_ERR_OR_NULL(heap))
@@ -177,20 +172,10 @@ static int ioctl_stat(struct file *file, union mafc_arg *arg)
 	return 0;
 }
 
-static int ioctl_compact(struct file *file, union mafc_arg *arg)
+static int ioctl_compact(struct file *file, struct mafc_heap *heap,
+			 union mafc_arg *arg)
 {
-	struct mafc_compact *c = &arg->compact;
-	struct mafc_heap *heap;
-	int err;
-
-	if (c->flags & ~MAFC_COMPACT_SHUFFLE)
-		return -EINVAL;
-	heap = mafc_heap_find(current->mm);
-	if (!heap)
-		return -ENODEV;
-	err = mafc_compact_now(heap, c);
-	mafc_heap_put(heap);
-	return err;
+	return mafc_compact_now(heap, &arg->compact);
 }
 
 /* A range of the large region, as two numbers of pages. */
@@ -202,61 +187,44 @@ static bool range_ok(const struct mafc_heap *heap, u64 offset, u64 length)
 	       offset < end && length <= end - offset;
 }
 
-static int ioctl_release(struct file *file, union mafc_arg *arg)
+static int ioctl_release(struct file *file, struct mafc_heap *heap,
+			 union mafc_arg *arg)
 {
 	struct mafc_release *r = &arg->release;
-	struct mafc_heap *heap;
 	u64 pages = 0;
 	int err = -EINVAL;
 
-	if (r->flags)
-		return -EINVAL;
-	heap = mafc_heap_find(current->mm);
-	if (!heap)
-		return -ENODEV;
 	if (range_ok(heap, r->offset, r->length))
 		err = mafc_release_range(heap, mafc_slot(MAFC_LARGE,
 							 r->offset >> PAGE_SHIFT),
 					 r->length >> PAGE_SHIFT, &pages);
 	r->released = pages << PAGE_SHIFT;
-	mafc_heap_put(heap);
 	return err;
 }
 
-static int ioctl_remap(struct file *file, union mafc_arg *arg)
+static int ioctl_remap(struct file *file, struct mafc_heap *heap,
+		       union mafc_arg *arg)
 {
 	struct mafc_remap *r = &arg->remap;
-	struct mafc_heap *heap;
-	int err = -EINVAL;
 
-	if (r->flags)
+	if (!range_ok(heap, r->from, r->length) ||
+	    !range_ok(heap, r->to, r->length) ||
+	    (r->from < r->to + r->length && r->to < r->from + r->length))
 		return -EINVAL;
-	heap = mafc_heap_find(current->mm);
-	if (!heap)
-		return -ENODEV;
-	if (range_ok(heap, r->from, r->length) &&
-	    range_ok(heap, r->to, r->length) &&
-	    (r->from >= r->to + r->length || r->to >= r->from + r->length))
-		err = mafc_remap_range(heap,
-				       mafc_slot(MAFC_LARGE, r->from >> PAGE_SHIFT),
-				       mafc_slot(MAFC_LARGE, r->to >> PAGE_SHIFT),
-				       r->length >> PAGE_SHIFT);
-	mafc_heap_put(heap);
-	return err;
+	return mafc_remap_range(heap, mafc_slot(MAFC_LARGE, r->from >> PAGE_SHIFT),
+				mafc_slot(MAFC_LARGE, r->to >> PAGE_SHIFT),
+				r->length >> PAGE_SHIFT);
 }
 
-static int ioctl_policy(struct file *file, union mafc_arg *arg)
+static int ioctl_policy(struct file *file, struct mafc_heap *heap,
+			union mafc_arg *arg)
 {
 	struct mafc_policy *p = &arg->policy;
-	struct mafc_heap *heap;
 	unsigned int i;
 
-	if (p->flags || p->compact > 1 ||
+	if (p->compact > 1 ||
 	    p->set & ~(MAFC_POLICY_COMPACT | MAFC_POLICY_RESET_PEAKS))
 		return -EINVAL;
-	heap = mafc_heap_find(current->mm);
-	if (!heap)
-		return -ENODEV;
 	if (p->set & MAFC_POLICY_COMPACT)
 		WRITE_ONCE(heap->compact, p->compact);
 	if (p->set & MAFC_POLICY_RESET_PEAKS) {
@@ -267,42 +235,50 @@ static int ioctl_policy(struct file *file, union mafc_arg *arg)
 			atomic_long_set(&heap->stall[i], 0);
 	}
 	p->compact = READ_ONCE(heap->compact);
-	mafc_heap_put(heap);
 	return 0;
 }
 
 /**
  * struct mafc_ioctl - one ioctl
- * @fn: does it; gets the structure checked for size, writes results to it
+ * @fn: does it; gets the structure checked for size and flags, writes results
+ *	to it
+ * @heap: it gets the caller's heap, without which there is -ENODEV; else NULL
+ * @flags: that it knows
  * @size: of the structure now
  * @min: of its first version
  */
 struct mafc_ioctl {
-	int (*fn)(struct file *file, union mafc_arg *arg);
+	int (*fn)(struct file *file, struct mafc_heap *heap, union mafc_arg *arg);
+	bool heap;
+	u32 flags;
 	size_t size;
 	size_t min;
 };
 
-#define MAFC_IOCTL(cmd, _fn, type, last)				\
+#define MAFC_IOCTL(cmd, _fn, type, last, _heap, _flags)			\
 	[_IOC_NR(cmd)] = {						\
 		.fn = (_fn),						\
+		.heap = (_heap),					\
+		.flags = (_flags),					\
 		.size = sizeof(struct type),				\
 		.min = offsetofend(struct type, last),			\
 	}
 
 static const struct mafc_ioctl mafc_ioctls[] = {
-	MAFC_IOCTL(MAFC_IOC_INFO, ioctl_info, mafc_info, region_max),
-	MAFC_IOCTL(MAFC_IOC_SETUP, ioctl_setup, mafc_setup, spans),
-	MAFC_IOCTL(MAFC_IOC_STAT, ioctl_stat, mafc_stat, pad),
-	MAFC_IOCTL(MAFC_IOC_COMPACT, ioctl_compact, mafc_compact, released),
-	MAFC_IOCTL(MAFC_IOC_RELEASE, ioctl_release, mafc_release, released),
-	MAFC_IOCTL(MAFC_IOC_REMAP, ioctl_remap, mafc_remap, length),
-	MAFC_IOCTL(MAFC_IOC_POLICY, ioctl_policy, mafc_policy, compact),
+	MAFC_IOCTL(MAFC_IOC_INFO, ioctl_info, mafc_info, region_max, false, 0),
+	MAFC_IOCTL(MAFC_IOC_SETUP, ioctl_setup, mafc_setup, spans, false, 0),
+	MAFC_IOCTL(MAFC_IOC_STAT, ioctl_stat, mafc_stat, pad, false, 0),
+	MAFC_IOCTL(MAFC_IOC_COMPACT, ioctl_compact, mafc_compact, released, true,
+		   MAFC_COMPACT_SHUFFLE),
+	MAFC_IOCTL(MAFC_IOC_RELEASE, ioctl_release, mafc_release, released, true, 0),
+	MAFC_IOCTL(MAFC_IOC_REMAP, ioctl_remap, mafc_remap, length, true, 0),
+	MAFC_IOCTL(MAFC_IOC_POLICY, ioctl_policy, mafc_policy, compact, true, 0),
 };
 
 static long mafc_ioctl(struct file *file, unsigned int cmd, unsigned long ptr)
 {
 	void __user *user = (void __user *)ptr;
+	struct mafc_heap *heap = NULL;
 	const struct mafc_ioctl *op;
 	union mafc_arg arg = { 0 };
 	u32 size;
@@ -321,10 +297,19 @@ static long mafc_ioctl(struct file *file, unsigned int cmd, unsigned long ptr)
 	err = copy_struct_from_user(&arg, op->size, user, size);
 	if (err)
 		return err;
+	if (arg.info.flags & ~op->flags)	/* all of them have it there */
+		return -EINVAL;
 	/* Where the answer cannot be written, nothing shall be done. */
 	if (copy_to_user(user, &arg, min_t(size_t, size, op->size)))
 		return -EFAULT;
-	err = op->fn(file, &arg);
+	if (op->heap) {
+		heap = mafc_heap_find(current->mm);
+		if (!heap)
+			return -ENODEV;
+	}
+	err = op->fn(file, heap, &arg);
+	if (heap)
+		mafc_heap_put(heap);
 	if (err && err != -EINTR)
 		return err;
 	if (copy_to_user(user, &arg, min_t(size_t, size, op->size)))
@@ -360,20 +345,20 @@ static int __init mafc_init(void)
 	mafc_mnt = kern_mount(&mafc_fs_type);
 	if (IS_ERR(mafc_mnt))
 		return PTR_ERR(mafc_mnt);
-	err = mafc_shrinker_init();
+	err = mafc_pools_init();
 	if (err)
 		goto mount;
 	err = mafc_compactor_start();
 	if (err)
-		goto shrinker;
+		goto pools;
 	err = misc_register(&mafc_device);
 	if (err)
 		goto compactor;
 	return 0;
 compactor:
 	mafc_compactor_stop();
-shrinker:
-	mafc_shrinker_exit();
+pools:
+	mafc_pools_exit();
 mount:
 	kern_unmount(mafc_mnt);
 	return err;
@@ -383,7 +368,7 @@ static void __exit mafc_exit(void)
 {
 	misc_deregister(&mafc_device);
 	mafc_compactor_stop();
-	mafc_shrinker_exit();
+	mafc_pools_exit();
 	kern_unmount(mafc_mnt);
 	rcu_barrier();	/* leaves still on their way */
 }

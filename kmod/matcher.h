@@ -10,13 +10,10 @@
  * for C/C++ Applications" (PLDI 2019), which probes random pairs; here spans
  * are indexed by their pattern and by their number of live blocks.
  *
- * Order of proposals.  Every mesh frees the same, one span, and costs nearly
- * the same: a zap and later faults, against which copying half a page is
- * little.  So gain per unit of time hardly depends on the order, but the total
- * does: the fullest span is the hardest to find a partner for and is served
- * first, with the fullest partner that fits, until nothing fits any more.
- * The partner never has more live blocks than the span taken first had, so
- * the side with fewer live blocks is the one that is copied.
+ * The fullest span is served first, with the fullest partner that fits, until
+ * nothing fits any more (why: Documentation/design.rst, Matcher).  The partner
+ * never has more live blocks than the span taken first had, so the side with
+ * fewer live blocks is the one that is copied.
  *
  * A round: mafc_matcher_reset(), mafc_matcher_add() for each span, then
  * mafc_matcher_next() and mafc_matcher_done() in turns until there are no more

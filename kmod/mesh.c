@@ -78,34 +78,34 @@ void mafc_span_page_mask(const struct mafc_span *d, unsigned int page,
 		mask_range(mask, first, min(last, d->nblocks - 1U));
 }
 
-/* Still without live blocks, and still the same span? */
-static bool page_idle(struct mafc_heap *heap, u32 slot, u32 head,
-		      u32 block_size, u16 nblocks, u16 npages)
+/* Each field once: the process may write to them. */
+static void read_geometry(struct mafc_span *geo, const struct mafc_span *s)
 {
-	u32 index = mafc_slot_index(slot);
+	geo->block_size = READ_ONCE(s->block_size);
+	geo->nblocks = READ_ONCE(s->nblocks);
+	geo->npages = READ_ONCE(s->npages);
+}
+
+/* Still without live blocks, and still the same span? */
+static bool page_idle(struct mafc_heap *heap, const struct mafc_drop_page *p)
+{
 	struct mafc_span d, *s;
 	u64 mask[BITMAP_WORDS];
-	unsigned int w;
+	unsigned int w, state;
 
-	if (!block_size)
-		return !mafc_handed_out(heap, slot);
-	s = mafc_span(heap, head, false);
+	if (!p->block_size)
+		return !mafc_handed_out(heap, p->slot);
+	s = mafc_span(heap, p->head, false);
 	if (!s)
 		return false;
-	d.block_size = READ_ONCE(s->block_size);
-	d.nblocks = READ_ONCE(s->nblocks);
-	d.npages = READ_ONCE(s->npages);
-	if (d.block_size != block_size || d.nblocks != nblocks ||
-	    d.npages != npages || READ_ONCE(s->canonical) != head)
+	read_geometry(&d, s);
+	if (d.block_size != p->block_size || d.nblocks != p->nblocks ||
+	    d.npages != p->npages || READ_ONCE(s->canonical) != p->head)
 		return false;
-	switch (MAFC_SPAN_STATE(READ_ONCE(s->state))) {
-	case MAFC_SPAN_IDLE:
-	case MAFC_SPAN_ATTACHED:
-		break;
-	default:
+	state = MAFC_SPAN_STATE(READ_ONCE(s->state));
+	if (state != MAFC_SPAN_IDLE && state != MAFC_SPAN_ATTACHED)
 		return false;
-	}
-	mafc_span_page_mask(&d, index - head, mask);
+	mafc_span_page_mask(&d, mafc_slot_index(p->slot) - p->head, mask);
 	for (w = 0; w < BITMAP_WORDS; w++)
 		if (READ_ONCE(s->bitmap[w]) & mask[w])
 			return false;
@@ -128,12 +128,13 @@ void mafc_drop_add(struct mafc_heap *heap, struct mafc_drop *drop, u32 slot,
 {
 	if (drop->n == MAFC_MOTION_MAX)
 		mafc_drop_flush(heap, drop);
-	drop->p[drop->n].slot = slot;
-	drop->p[drop->n].head = head;
-	drop->p[drop->n].block_size = seen ? seen->block_size : 0;
-	drop->p[drop->n].nblocks = seen ? seen->nblocks : 0;
-	drop->p[drop->n].npages = seen ? seen->npages : 0;
-	drop->n++;
+	drop->p[drop->n++] = (struct mafc_drop_page){
+		.slot = slot,
+		.head = head,
+		.block_size = seen ? seen->block_size : 0,
+		.nblocks = seen ? seen->nblocks : 0,
+		.npages = seen ? seen->npages : 0,
+	};
 }
 
 /* Removes those of @drop that could be put in motion from it; keeps order. */
@@ -174,9 +175,7 @@ void mafc_drop_flush(struct mafc_heap *heap, struct mafc_drop *drop)
 		/* Frozen before the look: no late entry can write after it. */
 		if (!mafc_motion_freeze(heap, page))
 			continue;
-		if (page_idle(heap, drop->p[i].slot, drop->p[i].head,
-			      drop->p[i].block_size, drop->p[i].nblocks,
-			      drop->p[i].npages)) {
+		if (page_idle(heap, &drop->p[i])) {
 			mafc_motion_set(heap, i, 0);
 			freed[n++] = page;
 		}
@@ -190,40 +189,25 @@ void mafc_drop_flush(struct mafc_heap *heap, struct mafc_drop *drop)
 	drop->n = 0;
 }
 
-/**
- * struct mesh - a mesh under way
- * @heap: of this heap
- * @dst: index of the span that stays
- * @src: index of the span that goes
- * @d: descriptor of @dst
- * @s: descriptor of @src
- * @geo: geometry of both, checked
- * @bits: blocks of @src that were live when it began
- * @live: those of them that still are
- * @first: where the ring of each page of @src starts in the motion; and, one
- *	more, its end
- * @to: frames of @dst
- * @from: frames of @src
- */
+/* A mesh under way. */
 struct mesh {
 	struct mafc_heap *heap;
-	u32 dst, src;
-	struct mafc_span *d, *s;
-	struct mafc_span geo;
-	u64 bits[BITMAP_WORDS];
-	u64 live[BITMAP_WORDS];
+	u32 dst, src;			/* the span that stays, that goes */
+	struct mafc_span *d, *s;	/* their descriptors */
+	struct mafc_span geo;		/* geometry of both, checked */
+	u64 bits[BITMAP_WORDS];		/* blocks of @src live when it began */
+	u64 live[BITMAP_WORDS];		/* those that still are */
+	/* Where the ring of each page of @src starts in the motion; the end. */
 	u16 first[MAFC_SPAN_PAGES_MAX + 1];
-	struct page *to[MAFC_SPAN_PAGES_MAX];
-	struct page *from[MAFC_SPAN_PAGES_MAX];
+	struct page *to[MAFC_SPAN_PAGES_MAX];	/* frames of @dst */
+	struct page *from[MAFC_SPAN_PAGES_MAX];	/* and @src */
 };
 
 static bool same_geometry(struct mesh *m)
 {
 	struct mafc_span *geo = &m->geo;
 
-	geo->block_size = READ_ONCE(m->s->block_size);
-	geo->nblocks = READ_ONCE(m->s->nblocks);
-	geo->npages = READ_ONCE(m->s->npages);
+	read_geometry(geo, m->s);
 	return geo->block_size == READ_ONCE(m->d->block_size) &&
 	       geo->nblocks == READ_ONCE(m->d->nblocks) &&
 	       geo->npages == READ_ONCE(m->d->npages) &&
@@ -302,6 +286,8 @@ static int mesh_check(struct mesh *m)
 		m->from[j] = mafc_entry_page(mafc_entry_held(m->heap, slot + j));
 		if (!frames_distinct(m, j))
 			return -EINVAL;
+		if (page_to_nid(m->to[j]) != page_to_nid(m->from[j]))
+			return -EXDEV;
 	}
 	for (s = mafc_ring_next(m->heap, slot); s != slot;
 	     s = mafc_ring_next(m->heap, s))
@@ -327,11 +313,6 @@ static void mesh_unclaim(struct mesh *m)
 	span_shift(m->d, MAFC_SPAN_BUSY, MAFC_SPAN_IDLE, 0, 0);
 }
 
-static u64 word_or(u64 *word, u64 bits)
-{
-	return atomic64_fetch_or(bits, (atomic64_t *)word);
-}
-
 static void word_andnot(u64 *word, u64 bits)
 {
 	if (bits)
@@ -351,7 +332,7 @@ static int mesh_merge(struct mesh *m)
 	for (w = 0; w < BITMAP_WORDS; w++) {
 		if (!m->bits[w])
 			continue;
-		old = word_or(&m->d->bitmap[w], m->bits[w]);
+		old = atomic64_fetch_or(m->bits[w], (atomic64_t *)&m->d->bitmap[w]);
 		if (!(old & m->bits[w]))
 			continue;
 		word_andnot(&m->d->bitmap[w], m->bits[w] & ~old);
@@ -370,6 +351,21 @@ static void mesh_unmerge(struct mesh *m)
 		word_andnot(&m->d->bitmap[w], m->bits[w]);
 }
 
+/* Freezes all of the pages, or none if one is in use. */
+static int freeze_all(struct mafc_heap *heap, struct page **page, unsigned int n)
+{
+	unsigned int j;
+
+	for (j = 0; j < n; j++) {
+		if (mafc_motion_freeze(heap, page[j]))
+			continue;
+		while (j--)
+			page_ref_unfreeze(page[j], 1);
+		return -EBUSY;
+	}
+	return 0;
+}
+
 /* Step 3. */
 static int mesh_take(struct mesh *m)
 {
@@ -385,14 +381,7 @@ static int mesh_take(struct mesh *m)
 	}
 	m->first[j] = m->heap->mo.n;
 	mafc_motion_zap(m->heap, true);
-	for (j = 0; j < m->geo.npages; j++) {
-		if (mafc_motion_freeze(m->heap, m->from[j]))
-			continue;
-		while (j--)
-			page_ref_unfreeze(m->from[j], 1);
-		return -EBUSY;
-	}
-	return 0;
+	return freeze_all(m->heap, m->from, m->geo.npages);
 }
 
 /* Step 4. */
@@ -521,7 +510,8 @@ static int mesh_try(struct mesh *m)
  * Context: heap->motion is held; sleeps.
  * Return: 0; -EAGAIN if they are in use or do not fit (any longer); -EBUSY if
  * pages are pinned or shared with a forked process; -E2BIG if the frame has
- * too many slots already; -EINVAL for nonsense; -ENOMEM.
+ * too many slots already; -EXDEV if they are on different nodes; -EINVAL for
+ * nonsense; -ENOMEM.
  */
 int mafc_mesh(struct mafc_heap *heap, u32 dst, u32 src)
 {
@@ -626,15 +616,10 @@ static int dissolve_pages(struct mafc_heap *heap, u32 root, u32 npages)
 		owners[n] = heap->mo.n - before;
 		page[n++] = mafc_entry_page(heap->mo.s[before].entry);
 	}
-	if (!err)
+	if (!err) {
 		mafc_motion_zap(heap, true);
-	for (j = 0; j < n && !err; j++)
-		if (!mafc_motion_freeze(heap, page[j])) {
-			err = -EBUSY;
-			while (j--)
-				page_ref_unfreeze(page[j], 1);
-			break;
-		}
+		err = freeze_all(heap, page, n);
+	}
 	if (err) {
 		mafc_motion_end(heap);
 		return err;
@@ -670,9 +655,7 @@ int mafc_dissolve(struct mafc_heap *heap, u32 span)
 		return -EBUSY;
 	if (!span_shift(s, MAFC_SPAN_IDLE, MAFC_SPAN_BUSY, 0, 0))
 		return -EAGAIN;
-	geo.block_size = READ_ONCE(s->block_size);
-	geo.nblocks = READ_ONCE(s->nblocks);
-	geo.npages = READ_ONCE(s->npages);
+	read_geometry(&geo, s);
 	err = -EINVAL;
 	if (!mafc_span_valid(heap, span, &geo))
 		goto idle;

@@ -2,16 +2,8 @@
 /*
  * motion.c - taking frames away from under the slots that point at them
  *
- * DOC: the life of a page in motion
- *
- * Documentation/design.rst tells it in full.  1: MOVING is set, a fault from
- * here on waits.  2: faults that had read the entry before are waited for, by
- * leaf->sem.  3: zap.  4: the reference count is frozen at our own, which fails
- * for a pin, as does a locked page.  5: copy.  6: the new entry is published,
- * waiters wake up.
- *
- * Steps 1 to 6 are under heap->motion, one motion at a time per heap.  A fault
- * never takes that mutex, but for copying after fork.
+ * Documentation/design.rst has the steps.  All are under heap->motion, one motion
+ * at a time per heap; a fault takes that mutex only for copying after fork.
  */
 #include <linux/highmem.h>
 #include <linux/page_ref.h>
@@ -295,7 +287,7 @@ static void motion_retarget(struct mafc_heap *heap, struct page *new)
 }
 
 /**
- * mafc_relocate() - move a frame's contents to another frame of the pool
+ * mafc_relocate() - move a frame's contents to another one of its node
  * @heap: in this heap
  * @slot: one of the frame's slots, not in the meta region
  * @gfp: how to get a frame if none is free; 0: not at all
@@ -305,12 +297,16 @@ static void motion_retarget(struct mafc_heap *heap, struct page *new)
  */
 int mafc_relocate(struct mafc_heap *heap, u32 slot, gfp_t gfp)
 {
+	struct page *page = mafc_entry_page(mafc_entry_held(heap, slot));
+	struct mafc_place place = { .only = true };
 	struct mafc_batch batch;
 	unsigned int n = 0;
-	struct page *page;
 	int err;
 
-	err = mafc_pool_take(heap->pool, &batch, 1, MAFC_FILL_RAW, gfp);
+	if (!page)
+		return -ENOENT;
+	place.nid = page_to_nid(page);
+	err = mafc_pool_take(heap->pool, &batch, 1, MAFC_FILL_RAW, gfp, &place);
 	if (err)
 		return err;
 	err = mafc_motion_ring(heap, slot, false);
@@ -318,7 +314,6 @@ int mafc_relocate(struct mafc_heap *heap, u32 slot, gfp_t gfp)
 		goto out;
 	mafc_motion_zap(heap, true);
 	n = heap->mo.n;
-	page = mafc_entry_page(heap->mo.s[0].entry);
 	if (!mafc_motion_freeze(heap, page)) {
 		mafc_motion_end(heap);
 		err = -EBUSY;
@@ -372,20 +367,25 @@ static int cow_copy(struct mafc_heap *heap, u32 slot, struct mafc_batch *batch,
  * mafc_cow_break() - give a heap a frame of its own
  * @heap: this heap
  * @slot: one of the frame's slots
+ * @vma: the mapping it is for, or NULL
  * @owned: out: the frame that the slot is exclusive with, until the next fork
  *	or until it points at another; NULL if it is empty
  *
  * Context: takes heap->motion; may sleep.
  * Return: 0 or -ENOMEM.
  */
-int mafc_cow_break(struct mafc_heap *heap, u32 slot, struct page **owned)
+int mafc_cow_break(struct mafc_heap *heap, u32 slot,
+		   const struct vm_area_struct *vma, struct page **owned)
 {
 	struct mafc_pool *pool = mafc_pool_of(heap, slot);
 	struct mafc_batch batch;
+	struct mafc_place place;
 	int err;
 
 	*owned = NULL;
-	err = mafc_pool_take(pool, &batch, 1, MAFC_FILL_RAW, GFP_KERNEL_ACCOUNT);
+	mafc_place_of(vma, slot, &place);
+	err = mafc_pool_take(pool, &batch, 1, MAFC_FILL_RAW, GFP_KERNEL_ACCOUNT,
+			     &place);
 	if (err)
 		return err;
 	mutex_lock(&heap->motion);

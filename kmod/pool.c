@@ -4,8 +4,8 @@
  *
  * A chunk is taken from the system in one piece and split, so that the pages
  * can be mapped, counted and given back singly; the buddy inside keeps those
- * of one batch together.  Frames are taken from the fullest chunk that has
- * one, which leaves the others a chance to become empty.
+ * of one batch together.  Frames are taken from the fullest chunk of a node that
+ * has one, which leaves the others a chance to become empty.
  *
  * Use of struct page while the module owns it:
  *   private	the chunk
@@ -15,14 +15,23 @@
  */
 #include <linux/gfp.h>
 #include <linux/highmem.h>
+#include <linux/mempolicy.h>
 #include <linux/page_ref.h>
 #include <linux/slab.h>
+#include <linux/swap.h>
 
 #include "mafc.h"
 #include "trace.h"
 
 /* How many chunks of a list are asked for a block of several frames. */
 #define POOL_PROBES	4
+
+atomic_long_t mafc_node_frames[MAX_NUMNODES];
+
+/* All chunks, by node and by the memory cgroup that pays for them. */
+static struct list_lru chunk_lru;
+static struct kmem_cache *chunk_cache;
+static struct shrinker *shrinker;
 
 static unsigned int chunk_frames(const struct mafc_chunk *chunk)
 {
@@ -45,11 +54,32 @@ static unsigned int chunk_list(const struct mafc_chunk *chunk)
 	return 1 + (nfree - 1) * (MAFC_POOL_LISTS - 1) / frames;
 }
 
+static struct mafc_pool_node *chunk_node(const struct mafc_chunk *chunk)
+{
+	return &chunk->pool->node[page_to_nid(chunk->base)];
+}
+
 static void chunk_relist(struct mafc_chunk *chunk)
 {
 	lockdep_assert_held(&chunk->pool->lock);
-	if (!chunk->victim)
-		list_move(&chunk->node, &chunk->pool->lists[chunk_list(chunk)]);
+	if (!chunk->aside)
+		list_move(&chunk->node, &chunk_node(chunk)->lists[chunk_list(chunk)]);
+}
+
+/* Counts @n frames as free, or as free no longer. */
+static void chunk_cached(struct mafc_chunk *chunk, int n)
+{
+	struct mafc_pool *pool = chunk->pool;
+
+	chunk_node(chunk)->cached += n;
+	pool->cached += n;
+	pool->low = min(pool->low, pool->cached);
+}
+
+/* List @i of all nodes' lists, by node and then by fullness. */
+static struct list_head *pool_list(struct mafc_pool *pool, unsigned int i)
+{
+	return &pool->node[i / MAFC_POOL_LISTS].lists[i % MAFC_POOL_LISTS];
 }
 
 static bool chunk_unused(const struct mafc_chunk *chunk)
@@ -76,7 +106,8 @@ void mafc_pool_put(struct mafc_pool *pool)
  */
 struct mafc_pool *mafc_pool_create(unsigned int min_order)
 {
-	struct mafc_pool *pool = kzalloc(sizeof(*pool), GFP_KERNEL_ACCOUNT);
+	struct mafc_pool *pool = kzalloc(struct_size(pool, node, nr_node_ids),
+					 GFP_KERNEL_ACCOUNT);
 	unsigned int i;
 
 	if (!pool)
@@ -84,75 +115,126 @@ struct mafc_pool *mafc_pool_create(unsigned int min_order)
 	spin_lock_init(&pool->lock);
 	refcount_set(&pool->refs, 1);
 	pool->min_order = min_order;
-	for (i = 0; i < MAFC_POOL_LISTS; i++)
-		INIT_LIST_HEAD(&pool->lists[i]);
+	for (i = 0; i < nr_node_ids * MAFC_POOL_LISTS; i++)
+		INIT_LIST_HEAD(pool_list(pool, i));
 	return pool;
 }
 
-/* Takes the chunk out of the pool; pool->lock is held. */
-static void chunk_detach(struct mafc_chunk *chunk)
+/* Takes the chunk out of the pool. */
+static void chunk_detach(struct mafc_chunk *chunk, struct list_head *unused)
 {
 	struct mafc_pool *pool = chunk->pool;
 
 	lockdep_assert_held(&pool->lock);
-	list_del(&chunk->node);
+	list_move(&chunk->node, unused);
+	chunk->aside = true;
 	pool->frames -= chunk_free(chunk);
-	pool->cached -= chunk_free(chunk);
-	pool->low = min(pool->low, pool->cached);
+	chunk_cached(chunk, -chunk_free(chunk));
 	pool->returned++;
 }
 
-/* Gives what is left of a detached chunk back to the system. */
-static void chunk_free_pages(struct mafc_chunk *chunk)
+/* Gives a frame back to the system, or leaves it to those who pin it. */
+static void frame_return(struct page *page)
 {
-	unsigned int i;
-
-	trace_mafc_chunk(chunk->order, chunk->gone, false);
-	for (i = 0; i < chunk_frames(chunk); i++) {
-		struct page *page = chunk->base + i;
-
-		if (mafc_buddy_is_used(chunk->buddy, i))
-			continue;	/* gone already */
-		set_page_private(page, 0);
-		__free_page(page);
-	}
-	mafc_pool_put(chunk->pool);
-	kvfree(chunk);
-	cond_resched();
+	atomic_long_dec(&mafc_node_frames[page_to_nid(page)]);
+	set_page_private(page, 0);
+	put_page(page);
 }
 
-static void chunk_setup(struct mafc_chunk *chunk, struct mafc_pool *pool,
-			struct page *base, unsigned int order)
+/* Gives detached chunks back to the system. */
+static void chunks_free(struct list_head *unused)
 {
+	struct mafc_chunk *chunk, *next;
 	unsigned int i;
 
-	chunk->pool = pool;
-	chunk->base = base;
-	chunk->order = order;
-	chunk->buddy = (struct mafc_buddy *)&chunk->frame[1U << order];
-	mafc_buddy_init(chunk->buddy, order);
-	for (i = 0; i < 1U << order; i++)
-		set_page_private(base + i, (unsigned long)chunk);
+	list_for_each_entry_safe(chunk, next, unused, node) {
+		trace_mafc_chunk(chunk->order, chunk->gone, false);
+		list_lru_del_obj(&chunk_lru, &chunk->lru);
+		for (i = 0; i < chunk_frames(chunk); i++)
+			if (!mafc_buddy_is_used(chunk->buddy, i))
+				frame_return(chunk->base + i);
+		mafc_pool_put(chunk->pool);
+		kvfree(chunk->frame);
+		kmem_cache_free(chunk_cache, chunk);
+		cond_resched();
+	}
+}
+
+/**
+ * mafc_place_of() - where a page should lie
+ * @vma: the mapping, whose policy comes before the task's; or NULL
+ * @slot: the page
+ * @place: out: good as long as the policy is
+ *
+ * Interleaves by 64 KiB of address space.
+ */
+void mafc_place_of(const struct vm_area_struct *vma, u32 slot,
+		   struct mafc_place *place)
+{
+#ifdef CONFIG_NUMA
+	const struct mempolicy *pol = vma ? vma->vm_policy : NULL;
+	unsigned int i;
+
+#endif
+	*place = (struct mafc_place){ .nid = numa_mem_id() };
+#ifdef CONFIG_NUMA
+	pol = pol ? pol : current->mempolicy;
+	if (!pol || nodes_empty(pol->nodes))
+		return;
+	place->only = pol->mode == MPOL_BIND;
+	if (place->only || pol->mode == MPOL_PREFERRED ||
+	    pol->mode == MPOL_PREFERRED_MANY) {
+		place->nodes = &pol->nodes;
+		if (!node_isset(place->nid, pol->nodes))
+			place->nid = first_node(pol->nodes);
+	} else if (pol->mode != MPOL_LOCAL) {
+		i = slot / MAFC_BATCH_MAX % nodes_weight(pol->nodes);
+		for (place->nid = first_node(pol->nodes); i--; )
+			place->nid = next_node(place->nid, pol->nodes);
+	}
+#endif
+}
+
+static struct page *pages_alloc(const struct mafc_place *place,
+				unsigned int order, gfp_t gfp)
+{
+	if (place->only && !place->nodes)
+		gfp |= __GFP_THISNODE;
+	return __alloc_pages(gfp | __GFP_NOWARN, order, place->nid,
+			     place->only ? (nodemask_t *)place->nodes : NULL);
 }
 
 static struct mafc_chunk *chunk_create(struct mafc_pool *pool,
-				       unsigned int order, gfp_t gfp)
+				       unsigned int order, gfp_t gfp,
+				       const struct mafc_place *place)
 {
-	struct mafc_chunk *chunk;
-	struct page *base;
+	struct mafc_chunk *chunk = kmem_cache_alloc_lru(chunk_cache, &chunk_lru,
+							gfp | __GFP_ZERO);
+	unsigned int i;
 
-	chunk = kvzalloc(struct_size(chunk, frame, 1UL << order) +
-			 mafc_buddy_size(order), gfp);
 	if (!chunk)
 		return NULL;
-	base = alloc_pages(gfp | __GFP_NOWARN, order);
-	if (!base) {
-		kvfree(chunk);
+	chunk->frame = kvzalloc(sizeof(*chunk->frame) * (1UL << order) +
+				mafc_buddy_size(order), gfp);
+	if (chunk->frame)
+		chunk->base = pages_alloc(place, order, gfp);
+	if (!chunk->base) {
+		kvfree(chunk->frame);
+		kmem_cache_free(chunk_cache, chunk);
 		return NULL;
 	}
-	split_page(base, order);
-	chunk_setup(chunk, pool, base, order);
+	split_page(chunk->base, order);
 	refcount_inc(&pool->refs);
+	chunk->pool = pool;
+	chunk->order = order;
+	chunk->aside = true;
+	chunk->buddy = (struct mafc_buddy *)&chunk->frame[1U << order];
+	mafc_buddy_init(chunk->buddy, order);
+	for (i = 0; i < 1U << order; i++)
+		set_page_private(chunk->base + i, (unsigned long)chunk);
+	INIT_LIST_HEAD(&chunk->node);
+	INIT_LIST_HEAD(&chunk->lru);
+	list_lru_add_obj(&chunk_lru, &chunk->lru);
 	trace_mafc_chunk(order, 0, true);
 	return chunk;
 }
@@ -162,7 +244,8 @@ static struct mafc_chunk *chunk_create(struct mafc_pool *pool,
  * of it.  Large ones are asked for without insisting: neither reclaim nor the
  * cgroup's OOM killer should act for what a smaller chunk would do as well.
  */
-static int pool_grow(struct mafc_pool *pool, gfp_t gfp)
+static int pool_grow(struct mafc_pool *pool, gfp_t gfp,
+		     const struct mafc_place *place)
 {
 	unsigned long sixteenth = READ_ONCE(pool->frames) / 16;
 	int order = clamp_t(int, ilog2(sixteenth + 1), pool->min_order,
@@ -171,14 +254,17 @@ static int pool_grow(struct mafc_pool *pool, gfp_t gfp)
 
 	for (; order >= 0 && !chunk; order = order ? order / 2 : -1)
 		chunk = chunk_create(pool, order, order ?
-				     gfp | __GFP_NORETRY | __GFP_NOMEMALLOC : gfp);
+				     gfp | __GFP_NORETRY | __GFP_NOMEMALLOC : gfp,
+				     place);
 	if (!chunk)
 		return -ENOMEM;
 
+	atomic_long_add(chunk_frames(chunk),
+			&mafc_node_frames[page_to_nid(chunk->base)]);
 	spin_lock(&pool->lock);
-	INIT_LIST_HEAD(&chunk->node);
+	chunk->aside = false;
 	pool->frames += chunk_frames(chunk);
-	pool->cached += chunk_frames(chunk);
+	chunk_cached(chunk, chunk_frames(chunk));
 	chunk_relist(chunk);
 	spin_unlock(&pool->lock);
 	return 0;
@@ -187,7 +273,6 @@ static int pool_grow(struct mafc_pool *pool, gfp_t gfp)
 static void take_frames(struct mafc_chunk *chunk, int off, unsigned int n,
 			enum mafc_fill fill, struct mafc_batch *batch)
 {
-	struct mafc_pool *pool = chunk->pool;
 	unsigned int i;
 	bool fresh;
 
@@ -201,12 +286,11 @@ static void take_frames(struct mafc_chunk *chunk, int off, unsigned int n,
 		batch->page[i] = chunk->base + off + i;
 	}
 	batch->n = n;
-	pool->cached -= n;
-	pool->low = min(pool->low, pool->cached);
+	chunk_cached(chunk, -n);
 	chunk_relist(chunk);
 }
 
-static bool take_order(struct mafc_pool *pool, unsigned int order,
+static bool take_order(struct mafc_pool_node *node, unsigned int order,
 		       enum mafc_fill fill, struct mafc_batch *batch)
 {
 	struct mafc_chunk *chunk;
@@ -215,7 +299,7 @@ static bool take_order(struct mafc_pool *pool, unsigned int order,
 	for (i = 1; i < MAFC_POOL_LISTS; i++) {
 		int probes = POOL_PROBES, off;
 
-		list_for_each_entry(chunk, &pool->lists[i], node) {
+		list_for_each_entry(chunk, &node->lists[i], node) {
 			off = mafc_buddy_alloc(chunk->buddy, order);
 			if (off >= 0) {
 				take_frames(chunk, off, 1U << order, fill, batch);
@@ -228,16 +312,32 @@ static bool take_order(struct mafc_pool *pool, unsigned int order,
 	return false;
 }
 
-static bool pool_try_take(struct mafc_pool *pool, struct mafc_batch *batch,
-			  unsigned int want, enum mafc_fill fill)
+static bool take_node(struct mafc_pool *pool, int nid, int order,
+		      enum mafc_fill fill, struct mafc_batch *batch)
 {
-	int order = ilog2(want);
-	bool ok = false;
+	if (!pool->node[nid].cached)
+		return false;
+	while (!take_order(&pool->node[nid], order, fill, batch))
+		if (!order--)
+			return false;
+	return true;
+}
+
+/* From the right node, or (@any) from one that is not forbidden. */
+static bool pool_try_take(struct mafc_pool *pool, struct mafc_batch *batch,
+			  unsigned int want, enum mafc_fill fill,
+			  const struct mafc_place *place, bool any)
+{
+	int order = ilog2(want), nid;
+	bool ok;
 
 	spin_lock(&pool->lock);
 	mafc_hist_add(&pool->hist, order);
-	for (; order >= 0 && !ok; order--)
-		ok = take_order(pool, order, fill, batch);
+	ok = take_node(pool, place->nid, order, fill, batch);
+	for (nid = 0; nid < nr_node_ids && !ok; nid++)
+		if ((place->nodes && node_isset(nid, *place->nodes)) ||
+		    (any && !place->only))
+			ok = take_node(pool, nid, order, fill, batch);
 	spin_unlock(&pool->lock);
 	return ok;
 }
@@ -249,6 +349,7 @@ static bool pool_try_take(struct mafc_pool *pool, struct mafc_batch *batch,
  * @want: how many would be welcome, 1 to MAFC_BATCH_MAX; at least one comes
  * @fill: what they may hold
  * @gfp: GFP_KERNEL_ACCOUNT and modifiers, for growing; 0: do not grow
+ * @place: the nodes to take them from
  *
  * The chunk is charged to the current memory cgroup (or the active one, of a
  * kthread).
@@ -256,14 +357,19 @@ static bool pool_try_take(struct mafc_pool *pool, struct mafc_batch *batch,
  * Return: 0, or -ENOMEM.
  */
 int mafc_pool_take(struct mafc_pool *pool, struct mafc_batch *batch,
-		   unsigned int want, enum mafc_fill fill, gfp_t gfp)
+		   unsigned int want, enum mafc_fill fill, gfp_t gfp,
+		   const struct mafc_place *place)
 {
 	unsigned int i;
+	bool grown;
 
 	batch->n = 0;
 	batch->zero = 0;
-	while (!pool_try_take(pool, batch, want, fill)) {
-		if (!gfp || pool_grow(pool, gfp))
+	while (!pool_try_take(pool, batch, want, fill, place, false)) {
+		grown = gfp && !pool_grow(pool, gfp, place);
+		if (pool_try_take(pool, batch, want, fill, place, true))
+			break;
+		if (!grown)
 			return -ENOMEM;
 	}
 	for (i = 0; i < batch->n; i++)
@@ -285,6 +391,19 @@ void mafc_frame_dirty(struct page *page)
 	spin_unlock(&chunk->pool->lock);
 }
 
+/* Puts merges off as the requests of late suggest; anew when these were halved. */
+static void chunk_adapt(struct mafc_chunk *chunk)
+{
+	const struct mafc_hist *hist = &chunk->pool->hist;
+	u16 target[MAFC_CHUNK_ORDER_MAX + 1];
+
+	if (chunk->age == hist->age)
+		return;
+	chunk->age = hist->age;
+	mafc_hist_targets(hist, chunk->order, target);
+	mafc_buddy_set_lazy(chunk->buddy, target);
+}
+
 /*
  * Returns a frame without owners to its buddy, or to the system where the
  * buddy cannot have it: its pool is dead or another process's (whose next page
@@ -296,7 +415,7 @@ static void frame_free(struct mafc_pool *mine, struct page *page)
 	struct mafc_chunk *chunk = (struct mafc_chunk *)page_private(page);
 	struct mafc_pool *pool = chunk->pool;
 	bool reuse = pool == mine && page_ref_freeze(page, 1);
-	bool empty;
+	LIST_HEAD(unused);
 
 	if (reuse)
 		page_ref_unfreeze(page, 1);
@@ -304,29 +423,25 @@ static void frame_free(struct mafc_pool *mine, struct page *page)
 	spin_lock(&pool->lock);
 	reuse = reuse && !pool->dead;
 	if (reuse) {
+		chunk_adapt(chunk);
 		mafc_buddy_free(chunk->buddy, page_to_pfn(page) -
 				page_to_pfn(chunk->base), 0);
-		pool->cached++;
+		chunk_cached(chunk, 1);
 	} else {
 		chunk->gone++;
 		pool->frames--;
 	}
 	/* One empty chunk is kept: the next fault is likely to want it. */
-	empty = chunk_unused(chunk) && !chunk->victim &&
-		(pool->dead || chunk->gone ||
-		 pool->cached > 2 * chunk_frames(chunk));
-	if (empty)
-		chunk_detach(chunk);
+	if (chunk_unused(chunk) && !chunk->aside &&
+	    (pool->dead || chunk->gone || pool->cached > 2 * chunk_frames(chunk)))
+		chunk_detach(chunk, &unused);
 	else
 		chunk_relist(chunk);
 	spin_unlock(&pool->lock);
 
-	if (!reuse) {
-		set_page_private(page, 0);
-		put_page(page);
-	}
-	if (empty)
-		chunk_free_pages(chunk);
+	if (!reuse)
+		frame_return(page);
+	chunks_free(&unused);
 }
 
 /**
@@ -354,6 +469,32 @@ void mafc_frame_put(struct mafc_pool *mine, struct page *page, int owners)
 		frame_free(mine, page);
 }
 
+/* Gives unused chunks back, of a living pool beyond what @keep free frames allow. */
+static unsigned long release_unused(struct mafc_pool *pool, unsigned long keep)
+{
+	struct mafc_chunk *chunk, *next;
+	unsigned long frames = 0;
+	LIST_HEAD(unused);
+	unsigned int i;
+
+	spin_lock(&pool->lock);
+	for (i = 0; i < nr_node_ids * MAFC_POOL_LISTS; i++) {
+		if (!pool->dead && i % MAFC_POOL_LISTS != MAFC_POOL_LISTS - 1)
+			continue;
+		list_for_each_entry_safe(chunk, next, pool_list(pool, i), node) {
+			mafc_buddy_flush(chunk->buddy);
+			if (!chunk_unused(chunk) || (!pool->dead &&
+			    pool->low < keep + chunk_free(chunk)))
+				continue;
+			frames += chunk_free(chunk);
+			chunk_detach(chunk, &unused);
+		}
+	}
+	spin_unlock(&pool->lock);
+	chunks_free(&unused);
+	return frames;
+}
+
 /**
  * mafc_pool_kill() - the heap is dead
  * @pool: its pool; frames that a forked process still uses live on, and the
@@ -363,96 +504,71 @@ void mafc_frame_put(struct mafc_pool *mine, struct page *page, int owners)
  */
 void mafc_pool_kill(struct mafc_pool *pool)
 {
-	struct mafc_chunk *chunk, *next;
-	LIST_HEAD(unused);
-	unsigned int i;
-
 	spin_lock(&pool->lock);
 	pool->dead = true;
-	for (i = 0; i < MAFC_POOL_LISTS; i++)
-		list_for_each_entry_safe(chunk, next, &pool->lists[i], node)
-			if (chunk_unused(chunk)) {
-				chunk_detach(chunk);
-				list_add(&chunk->node, &unused);
-			}
 	spin_unlock(&pool->lock);
-	list_for_each_entry_safe(chunk, next, &unused, node)
-		chunk_free_pages(chunk);
+	release_unused(pool, 0);
+}
+
+/* What is on its way back to the system: @frames, and whole chunks. */
+struct punched {
+	unsigned long n;
+	struct list_head frames, chunks;
+};
+
+#define PUNCHED(p) { .frames = LIST_HEAD_INIT((p).frames),		\
+		     .chunks = LIST_HEAD_INIT((p).chunks) }
+
+/* Takes at most @max free frames out for good, an empty chunk in one piece. */
+static void chunk_punch(struct mafc_chunk *chunk, unsigned long max,
+			struct punched *p)
+{
+	unsigned long n = min_t(unsigned long, chunk_free(chunk), max), i;
+
+	p->n += n;
+	if (chunk_unused(chunk) && n == chunk_free(chunk)) {
+		chunk_detach(chunk, &p->chunks);
+		return;
+	}
+	for (i = 0; i < n; i++)
+		list_add(&chunk->base[mafc_buddy_alloc(chunk->buddy, 0)].lru,
+			 &p->frames);
+	chunk->gone += n;
+	chunk->pool->frames -= n;
+	chunk_cached(chunk, -n);
+	chunk_relist(chunk);
+}
+
+static unsigned long punched_free(struct punched *p)
+{
+	struct page *page, *next;
+
+	list_for_each_entry_safe(page, next, &p->frames, lru)
+		frame_return(page);
+	chunks_free(&p->chunks);
+	return p->n;
 }
 
 /*
- * Takes one free frame out for good: of the fullest chunks, as the emptiest are
- * likely to be evacuated and to go in one piece.
+ * Gives up to @max free frames back: of the fullest chunks, as the emptiest are
+ * likely to be evacuated and to go in one piece.  Faults wait for the lock: not
+ * too many at a time.
  */
-static struct page *punch_one(struct mafc_pool *pool)
+static unsigned long punch_some(struct mafc_pool *pool, unsigned long max)
 {
+	struct punched p = PUNCHED(p);
 	struct mafc_chunk *chunk;
-	int i, off;
+	unsigned int i;
 
-	for (i = 1; i < MAFC_POOL_LISTS; i++) {
-		chunk = list_first_entry_or_null(&pool->lists[i],
-						 struct mafc_chunk, node);
-		if (!chunk)
-			continue;
-		off = mafc_buddy_alloc(chunk->buddy, 0);
-		if (WARN_ON_ONCE(off < 0))
-			return NULL;
-		chunk->gone++;
-		pool->frames--;
-		pool->cached--;
-		pool->low = min(pool->low, pool->cached);
-		chunk_relist(chunk);
-		return chunk->base + off;
-	}
-	return NULL;
-}
-
-/**
- * mafc_pool_punch() - give free frames back one by one
- * @pool: of this pool
- * @max: at most so many
- *
- * Context: any that may take spinlocks; used by the shrinker.
- * Return: frames given back.
- */
-unsigned long mafc_pool_punch(struct mafc_pool *pool, unsigned long max)
-{
-	unsigned long done = 0;
-	struct page *page;
-
-	while (done < max) {
-		spin_lock(&pool->lock);
-		page = punch_one(pool);
-		spin_unlock(&pool->lock);
-		if (!page)
-			break;
-		set_page_private(page, 0);
-		__free_page(page);
-		done++;
-	}
-	return done;
-}
-
-/* Empty chunks, beyond what @keep frames of cache allow. */
-static unsigned long release_empty(struct mafc_pool *pool, unsigned long keep)
-{
-	struct list_head *list = &pool->lists[MAFC_POOL_LISTS - 1];
-	struct mafc_chunk *chunk, *next;
-	unsigned long frames = 0;
-	LIST_HEAD(unused);
-
+	max = min(max, 64UL);
 	spin_lock(&pool->lock);
-	list_for_each_entry_safe(chunk, next, list, node) {
-		if (!chunk_unused(chunk) || pool->low < keep + chunk_free(chunk))
-			continue;
-		frames += chunk_free(chunk);
-		chunk_detach(chunk);
-		list_add(&chunk->node, &unused);
-	}
+	for (i = 0; i < nr_node_ids * MAFC_POOL_LISTS; i++)
+		while (i % MAFC_POOL_LISTS && p.n < max &&
+		       (chunk = list_first_entry_or_null(pool_list(pool, i),
+							 struct mafc_chunk, node)))
+			chunk_punch(chunk, max - p.n, &p);
 	spin_unlock(&pool->lock);
-	list_for_each_entry_safe(chunk, next, &unused, node)
-		chunk_free_pages(chunk);
-	return frames;
+	return punched_free(&p);
 }
 
 /**
@@ -467,11 +583,11 @@ static unsigned long release_empty(struct mafc_pool *pool, unsigned long keep)
 unsigned long mafc_pool_trim(struct mafc_pool *pool, unsigned int part)
 {
 	unsigned long keep = max(16UL, READ_ONCE(pool->frames) / part);
-	unsigned long done = release_empty(pool, keep);
-	unsigned long low = READ_ONCE(pool->low);
+	unsigned long done = release_unused(pool, keep), n = 1;
+	long excess = READ_ONCE(pool->low) - keep;
 
-	if (low > keep)
-		done += mafc_pool_punch(pool, low - keep);
+	for (; excess > 0 && n; excess -= n, done += n)
+		n = punch_some(pool, excess);
 	spin_lock(&pool->lock);
 	pool->low = pool->cached;
 	spin_unlock(&pool->lock);
@@ -482,7 +598,8 @@ unsigned long mafc_pool_trim(struct mafc_pool *pool, unsigned int part)
  * mafc_pool_victim() - choose a chunk worth emptying
  * @pool: of this pool
  *
- * Its frames in use must be few, and fit into the free frames of the others.
+ * Its frames in use must be few, and fit into the free frames of the others of
+ * its node.
  * Nothing is taken from it until mafc_pool_release_victim().
  * Return: the chunk, or NULL.
  */
@@ -492,14 +609,16 @@ struct mafc_chunk *mafc_pool_victim(struct mafc_pool *pool)
 	unsigned int i, used, least = MAFC_CHUNK_FRAMES_MAX / 4 + 1;
 
 	spin_lock(&pool->lock);
-	for (i = MAFC_POOL_LISTS - 1; i > MAFC_POOL_LISTS / 2; i--) {
+	for (i = nr_node_ids * MAFC_POOL_LISTS; i--; ) {
 		int probes = 8 * POOL_PROBES;
 
-		list_for_each_entry(chunk, &pool->lists[i], node) {
+		if (i % MAFC_POOL_LISTS <= MAFC_POOL_LISTS / 2)
+			continue;
+		list_for_each_entry(chunk, pool_list(pool, i), node) {
 			used = chunk_frames(chunk) - chunk->gone -
 			       chunk_free(chunk);
-			if (used < least &&
-			    used + chunk_free(chunk) < pool->cached) {
+			if (used < least && used + chunk_free(chunk) <
+					    chunk_node(chunk)->cached) {
 				best = chunk;
 				least = used;
 			}
@@ -508,8 +627,9 @@ struct mafc_chunk *mafc_pool_victim(struct mafc_pool *pool)
 		}
 	}
 	if (best) {
-		best->victim = true;
+		best->aside = true;
 		list_del_init(&best->node);
+		mafc_buddy_flush(best->buddy);
 	}
 	spin_unlock(&pool->lock);
 	return best;
@@ -525,19 +645,20 @@ struct mafc_chunk *mafc_pool_victim(struct mafc_pool *pool)
 bool mafc_pool_release_victim(struct mafc_chunk *chunk)
 {
 	struct mafc_pool *pool = chunk->pool;
-	bool empty;
+	LIST_HEAD(unused);
 
 	spin_lock(&pool->lock);
-	chunk->victim = false;
-	empty = chunk_unused(chunk);
-	if (empty)
-		chunk_detach(chunk);
+	chunk->aside = false;
+	if (chunk_unused(chunk))
+		chunk_detach(chunk, &unused);
 	else	/* last in line, so that another one is tried next time */
-		list_add_tail(&chunk->node, &pool->lists[chunk_list(chunk)]);
+		list_add_tail(&chunk->node,
+			      &chunk_node(chunk)->lists[chunk_list(chunk)]);
 	spin_unlock(&pool->lock);
-	if (empty)
-		chunk_free_pages(chunk);
-	return empty;
+	if (list_empty(&unused))
+		return false;
+	chunks_free(&unused);
+	return true;
 }
 
 /**
@@ -555,8 +676,9 @@ void mafc_pool_stat(struct mafc_pool *pool, struct mafc_stat *st)
 	st->held += (u64)pool->frames << PAGE_SHIFT;
 	st->cached += (u64)pool->cached << PAGE_SHIFT;
 	st->chunks_returned += pool->returned;
-	for (i = 1; i < MAFC_POOL_LISTS; i++)
-		list_for_each_entry(chunk, &pool->lists[i], node) {
+	for (i = 0; i < nr_node_ids * MAFC_POOL_LISTS; i++)
+		list_for_each_entry(chunk, pool_list(pool, i), node) {
+			mafc_buddy_flush(chunk->buddy);
 			mafc_buddy_counts(chunk->buddy, counts);
 			for (k = 0; k <= chunk->order; k++)
 				st->free_blocks[k] += counts[k];
@@ -566,4 +688,88 @@ void mafc_pool_stat(struct mafc_pool *pool, struct mafc_stat *st)
 							 PAGE_SIZE << largest);
 		}
 	spin_unlock(&pool->lock);
+}
+
+/* The shrinker's objects are chunks; what it frees of them are free frames. */
+static enum lru_status shrink_chunk(struct list_head *item,
+				    struct list_lru_one *list,
+				    spinlock_t *lock, void *arg)
+{
+	struct mafc_chunk *chunk = container_of(item, struct mafc_chunk, lru);
+	struct mafc_pool *pool = chunk->pool;
+	enum lru_status status = LRU_ROTATE;
+
+	if (!spin_trylock(&pool->lock))
+		return LRU_ROTATE;
+	if (!chunk->aside) {
+		chunk_punch(chunk, ULONG_MAX, arg);
+		if (chunk->aside) {	/* it goes as a whole */
+			list_lru_isolate(list, item);
+			status = LRU_REMOVED;
+		}
+	}
+	spin_unlock(&pool->lock);
+	return status;
+}
+
+/* Pressure: the compactor is asked to free more than what is free already. */
+static unsigned long shrink_count(struct shrinker *shrinker,
+				  struct shrink_control *sc)
+{
+	unsigned long n = list_lru_shrink_count(&chunk_lru, sc);
+
+	if (n)
+		mafc_compactor_kick();
+	return n;
+}
+
+static unsigned long shrink_scan(struct shrinker *shrinker,
+				 struct shrink_control *sc)
+{
+	struct punched p = PUNCHED(p);
+
+	list_lru_shrink_walk(&chunk_lru, sc, shrink_chunk, &p);
+	mm_account_reclaimed_pages(p.n);
+	return punched_free(&p);
+}
+
+/**
+ * mafc_pools_init() - prepare for pools, and register with memory reclaim
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int mafc_pools_init(void)
+{
+	int err = -ENOMEM;
+
+	chunk_cache = KMEM_CACHE(mafc_chunk, 0);
+	if (!chunk_cache)
+		return -ENOMEM;
+	shrinker = mafc_shrinker_alloc("mafc");
+	if (!shrinker)
+		goto cache;
+	shrinker->count_objects = shrink_count;
+	shrinker->scan_objects = shrink_scan;
+	shrinker->seeks = 0;	/* no I/O brings them back */
+	shrinker->batch = 1;
+	err = list_lru_init_memcg(&chunk_lru, shrinker);
+	if (!err)
+		err = mafc_shrinker_register(shrinker, &chunk_lru, "mafc");
+	if (!err)
+		return 0;
+	list_lru_destroy(&chunk_lru);
+	mafc_shrinker_free(shrinker);
+cache:
+	kmem_cache_destroy(chunk_cache);
+	return err;
+}
+
+/**
+ * mafc_pools_exit() - undo mafc_pools_init(); no pool is left
+ */
+void mafc_pools_exit(void)
+{
+	mafc_shrinker_free(shrinker);
+	list_lru_destroy(&chunk_lru);
+	kmem_cache_destroy(chunk_cache);
 }

@@ -11,7 +11,7 @@
 #include "mafc.h"
 
 /* Whether the compactor works at all. */
-bool mafc_enable = true;
+unsigned int mafc_enable = 1;
 
 /* External fragmentation, per cent, from which on it works on a heap. */
 unsigned int mafc_threshold_percent = 5;
@@ -53,43 +53,21 @@ static ssize_t name##_store(struct device *dev,				\
 {									\
 	return store_uint(buf, count, &mafc_##name, min, max);		\
 }									\
-static DEVICE_ATTR_RW(name)
+static DEVICE_ATTR_RW(name);
 
-TUNABLE(threshold_percent, 0, 100);
-TUNABLE(budget_percent, 0, 100);
-TUNABLE(interval_ms, 1, 3600000);
-TUNABLE(medium_percent, 0, 100);
-TUNABLE(high_percent, 0, 100);
+#define TUNABLES(T)							\
+	T(enable, 0, 1)							\
+	T(threshold_percent, 0, 100)					\
+	T(budget_percent, 0, 100)					\
+	T(interval_ms, 1, 3600000)					\
+	T(medium_percent, 0, 100)					\
+	T(high_percent, 0, 100)
 
-static ssize_t enable_show(struct device *dev, struct device_attribute *attr,
-			   char *buf)
-{
-	return sysfs_emit(buf, "%d\n", READ_ONCE(mafc_enable));
-}
+#define ATTRIBUTE(name, ...)	&dev_attr_##name.attr,
 
-static ssize_t enable_store(struct device *dev, struct device_attribute *attr,
-			    const char *buf, size_t count)
-{
-	bool v;
-	int err = kstrtobool(buf, &v);
+TUNABLES(TUNABLE)
 
-	if (err)
-		return err;
-	WRITE_ONCE(mafc_enable, v);
-	mafc_compactor_kick();
-	return count;
-}
-static DEVICE_ATTR_RW(enable);
-
-static struct attribute *tunables[] = {
-	&dev_attr_enable.attr,
-	&dev_attr_threshold_percent.attr,
-	&dev_attr_budget_percent.attr,
-	&dev_attr_interval_ms.attr,
-	&dev_attr_medium_percent.attr,
-	&dev_attr_high_percent.attr,
-	NULL,
-};
+static struct attribute *tunables[] = { TUNABLES(ATTRIBUTE) NULL };
 
 static const struct attribute_group tunables_group = {
 	.attrs = tunables,
@@ -101,42 +79,54 @@ static ssize_t name##_show(struct device *dev,				\
 {									\
 	return sysfs_emit(buf, "%llu\n", (u64)(value));			\
 }									\
-static DEVICE_ATTR_RO(name)
+static DEVICE_ATTR_RO(name);
 
-COUNTER(heaps, mafc_heaps_count());
-COUNTER(faults, atomic64_read(&mafc_total[MAFC_N_FAULTS]));
-COUNTER(cow_copies, atomic64_read(&mafc_total[MAFC_N_COW]));
-COUNTER(pages_meshed, atomic64_read(&mafc_total[MAFC_N_MESHED]));
-COUNTER(pages_moved, atomic64_read(&mafc_total[MAFC_N_MOVED]));
-COUNTER(pages_dropped, atomic64_read(&mafc_total[MAFC_N_DROPPED]));
-COUNTER(pages_pinned, atomic64_read(&mafc_total[MAFC_N_PINNED]));
-COUNTER(compactions, atomic64_read(&mafc_total[MAFC_N_COMPACTIONS]));
-COUNTER(waits, atomic64_read(&mafc_total[MAFC_N_WAITS]));
-COUNTER(longest_away_ns, atomic64_read(&mafc_away_max));
-COUNTER(compactor_cpu_ns, mafc_compactor_cpu_ns());
+#define COUNTERS(C)							\
+	C(heaps, mafc_heaps_count())					\
+	C(faults, atomic64_read(&mafc_total[MAFC_N_FAULTS]))		\
+	C(cow_copies, atomic64_read(&mafc_total[MAFC_N_COW]))		\
+	C(pages_meshed, atomic64_read(&mafc_total[MAFC_N_MESHED]))	\
+	C(pages_moved, atomic64_read(&mafc_total[MAFC_N_MOVED]))	\
+	C(pages_dropped, atomic64_read(&mafc_total[MAFC_N_DROPPED]))	\
+	C(pages_pinned, atomic64_read(&mafc_total[MAFC_N_PINNED]))	\
+	C(compactions, atomic64_read(&mafc_total[MAFC_N_COMPACTIONS]))	\
+	C(waits, atomic64_read(&mafc_total[MAFC_N_WAITS]))		\
+	C(longest_away_ns, atomic64_read(&mafc_away_max))		\
+	C(compactor_cpu_ns, mafc_compactor_cpu_ns())
 
-static struct attribute *counters[] = {
-	&dev_attr_heaps.attr,
-	&dev_attr_faults.attr,
-	&dev_attr_cow_copies.attr,
-	&dev_attr_pages_meshed.attr,
-	&dev_attr_pages_moved.attr,
-	&dev_attr_pages_dropped.attr,
-	&dev_attr_pages_pinned.attr,
-	&dev_attr_compactions.attr,
-	&dev_attr_waits.attr,
-	&dev_attr_longest_away_ns.attr,
-	&dev_attr_compactor_cpu_ns.attr,
-	NULL,
-};
+COUNTERS(COUNTER)
+
+static struct attribute *counters[] = { COUNTERS(ATTRIBUTE) NULL };
 
 static const struct attribute_group counters_group = {
 	.name = "counters",
 	.attrs = counters,
 };
 
+static ssize_t held_show(struct device *dev, struct device_attribute *attr,
+			 char *buf)
+{
+	ssize_t len = 0;
+	int nid;
+
+	for (nid = 0; nid < nr_node_ids; nid++)
+		len += sysfs_emit_at(buf, len, "%lu%c", PAGE_SIZE *
+				     atomic_long_read(&mafc_node_frames[nid]),
+				     nid + 1 < nr_node_ids ? ' ' : '\n');
+	return len;
+}
+static DEVICE_ATTR_RO(held);
+
+static struct attribute *nodes[] = { &dev_attr_held.attr, NULL };
+
+static const struct attribute_group nodes_group = {
+	.name = "nodes",
+	.attrs = nodes,
+};
+
 const struct attribute_group *mafc_sysfs_groups[] = {
 	&tunables_group,
 	&counters_group,
+	&nodes_group,
 	NULL,
 };

@@ -62,15 +62,13 @@ DECLARE_EVENT_CLASS(mafc_motion,
 		  __entry->target & 0x3fffffff, __entry->result)
 );
 
-DEFINE_EVENT(mafc_motion, mafc_mesh,
-	TP_PROTO(u32 slot, u32 target, int result),
-	TP_ARGS(slot, target, result));
-DEFINE_EVENT(mafc_motion, mafc_move,
-	TP_PROTO(u32 slot, u32 target, int result),
-	TP_ARGS(slot, target, result));
-DEFINE_EVENT(mafc_motion, mafc_drop,
-	TP_PROTO(u32 slot, u32 target, int result),
-	TP_ARGS(slot, target, result));
+#define MAFC_MOTION_EVENT(name)						\
+	DEFINE_EVENT(mafc_motion, name,					\
+		     TP_PROTO(u32 slot, u32 target, int result),	\
+		     TP_ARGS(slot, target, result))
+MAFC_MOTION_EVENT(mafc_mesh);
+MAFC_MOTION_EVENT(mafc_move);
+MAFC_MOTION_EVENT(mafc_drop);
 
 TRACE_EVENT(mafc_wait,
 	TP_PROTO(u64 ns),

@@ -7,7 +7,7 @@
  * beside it.  In the end no heap and no memory is left; that the kernel log is
  * clean and the module unloads is seen by who runs the tests.
  *
- * MAFC_FUZZ_STEPS sets the number of steps.
+ * MAFC_FUZZ_STEPS sets the number of steps, MAFC_FUZZ_SEED other random numbers.
  */
 #include <setjmp.h>
 #include <sys/prctl.h>
@@ -22,6 +22,13 @@ static uint64_t steps_wanted(void)
 	const char *text = getenv("MAFC_FUZZ_STEPS");
 
 	return text ? strtoull(text, NULL, 10) : scaled(200000, 4);
+}
+
+static uint64_t seeded(uint64_t seed)
+{
+	const char *text = getenv("MAFC_FUZZ_SEED");
+
+	return text ? seed + 1000 * strtoull(text, NULL, 10) : seed;
 }
 
 /*
@@ -190,7 +197,7 @@ struct fuzz {
 static void *toucher(void *arg)
 {
 	struct fuzz *f = arg;
-	uint64_t seed = 17;
+	uint64_t seed = seeded(17);
 	char *p;
 
 	while (!atomic_load(&f->stop)) {
@@ -205,7 +212,7 @@ static void *toucher(void *arg)
 static void *spoiler(void *arg)
 {
 	struct fuzz *f = arg;
-	uint64_t seed = 23;
+	uint64_t seed = seeded(23);
 
 	while (atomic_load(&f->steps) < f->want) {
 		spoil(&f->h, &seed);
@@ -268,7 +275,7 @@ static int fuzz_memory(struct mafc_compact *sum)
 {
 	struct fuzz f = { .want = steps_wanted() };
 	pthread_t t[2];
-	uint64_t seed = 42;
+	uint64_t seed = seeded(42);
 
 	if (heap_open(&f.h, 0))
 		return 1;
@@ -315,7 +322,7 @@ static void random_call(struct heap *h, char *page, uint64_t *seed)
 
 static int fuzz_ioctls(uint64_t *done)
 {
-	uint64_t seed = 5, want = steps_wanted() / 10;
+	uint64_t seed = seeded(5), want = steps_wanted() / 10;
 	struct heap h;
 	unsigned int i;
 	char *page;

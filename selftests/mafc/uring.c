@@ -243,30 +243,35 @@ static int wait_on(void *arg)
 	return read(*(int *)arg, &c, 1) != 1;
 }
 
-/* While pages are shared no long-term pin is given; afterwards again. */
+/*
+ * While pages are shared no long-term pin is given; afterwards again, whether
+ * the compactor works on the heap or not.
+ */
 TEST_F_TIMEOUT(uring, copy_on_write_mode_ends, 60 * SLOW)
 {
 	const uint64_t interval = tunable("interval_ms");
-	int p[2], err;
+	int p[2], err, compact;
 	pid_t pid;
 
 	if (tunable_set("interval_ms", "20"))
 		SKIP(return, "cannot set the interval: not root?");
 	ASSERT_EQ(0, pipe(p));
-	pid = spawn(wait_on, &p[0]);
-	ASSERT_EQ(0, heap_policy(&self->h, true));
-	sleep_ms(200);
-	/* Untouched, then written: it is the mode that counts, not the page. */
-	EXPECT_NE(0, ring_register(&self->r, self->buf, PAGE));
-	memset(self->buf, 1, BUF_PAGES * PAGE);
-	EXPECT_NE(0, ring_register(&self->r, self->buf, PAGE));
-	ASSERT_EQ(1, write(p[1], "x", 1));
-	EXPECT_EQ(0, child_status(pid));
-	EXPECT_TRUE(WAIT_FOR(30000, !(err = ring_register(&self->r, self->buf,
-							  BUF_PAGES * PAGE))))
-		TH_LOG("%s", strerror(err));
-	EXPECT_EQ(0, round_trip(&self->r, self->file, self->buf, 1));
-	ASSERT_EQ(0, ring_unregister(&self->r));
+	for (compact = 0; compact < 2; compact++) {
+		ASSERT_EQ(0, heap_policy(&self->h, compact));
+		pid = spawn(wait_on, &p[0]);
+		sleep_ms(200);
+		/* Untouched, then written: it is the mode that counts, not the page. */
+		EXPECT_NE(0, ring_register(&self->r, self->buf, PAGE));
+		memset(self->buf, 1, BUF_PAGES * PAGE);
+		EXPECT_NE(0, ring_register(&self->r, self->buf, PAGE));
+		ASSERT_EQ(1, write(p[1], "x", 1));
+		EXPECT_EQ(0, child_status(pid));
+		EXPECT_TRUE(WAIT_FOR(30000, !(err = ring_register(&self->r, self->buf,
+								  BUF_PAGES * PAGE))))
+			TH_LOG("%s", strerror(err));
+		EXPECT_EQ(0, round_trip(&self->r, self->file, self->buf, 1));
+		ASSERT_EQ(0, ring_unregister(&self->r));
+	}
 	/* And it can fork again. */
 	block_fill(self->buf, BUF_PAGES * PAGE, 1, 1);
 	pid = spawn(wait_on, &p[0]);
