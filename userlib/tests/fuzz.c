@@ -20,7 +20,11 @@
 void *API(malloc)(size_t n);
 void *API(calloc)(size_t m, size_t n);
 void *API(realloc)(void *p, size_t n);
+void *API(reallocarray)(void *p, size_t m, size_t n);
 void *API(memalign)(size_t a, size_t n);
+void *API(aligned_alloc)(size_t a, size_t n);
+int API(posix_memalign)(void **p, size_t a, size_t n);
+void *API(valloc)(size_t n);
 void API(free)(void *p);
 size_t API(malloc_usable_size)(void *p);
 int API(malloc_trim)(size_t pad);
@@ -73,11 +77,12 @@ static size_t some_size(unsigned *seed)
 
 static void get(struct slot *s, unsigned *seed)
 {
-	size_t align = 1, i;
+	size_t align = 16, i;
+	void *p = NULL;
 
 	s->size = some_size(seed);
 	s->seed = rand_r(seed);
-	switch (rand_r(seed) % 8) {
+	switch (rand_r(seed) % 12) {
 	case 0:
 		s->p = API(calloc)(1, s->size);
 		for (i = 0; i < s->size; i++)
@@ -91,6 +96,25 @@ static void get(struct slot *s, unsigned *seed)
 	case 1:
 		align = 1UL << rand_r(seed) % 14;
 		s->p = API(memalign)(align, s->size);
+		break;
+	case 2:
+		align = 1UL << rand_r(seed) % 14;
+		s->p = API(aligned_alloc)(align, s->size);
+		break;
+	case 3:
+		align = 8UL << rand_r(seed) % 11;
+		if (API(posix_memalign)(&p, align, s->size))
+			failures++;
+		s->p = p;
+		break;
+	case 4:
+		s->p = API(reallocarray)(NULL, s->size / 3 + 1, 3);
+		break;
+	case 5:
+		if (rand_r(seed) % 8 == 0)
+			align = 4096;
+		s->p = align == 4096 ? API(valloc)(s->size) :
+		       API(realloc)(NULL, s->size);
 		break;
 	default:
 		s->p = API(malloc)(s->size);
@@ -118,7 +142,13 @@ static void change(struct slot *s, unsigned *seed)
 	size_t old = s->size;
 
 	s->size = some_size(seed) + 1;
-	s->p = API(realloc)(s->p, s->size);
+	s->p = rand_r(seed) % 4 ? API(realloc)(s->p, s->size) :
+	       API(reallocarray)(s->p, 1, s->size);
+	if (!s->p || API(malloc_usable_size)(s->p) < s->size) {
+		failures++;
+		s->p = NULL;
+		return;
+	}
 	verify(s, old < s->size ? old : s->size);
 	fill(s, 0);
 }
