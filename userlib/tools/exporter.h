@@ -33,17 +33,18 @@ struct map {
 struct proc {
 	struct proc *next;
 	pid_t pid;
-	char comm[64];
+	char comm[64], label[100];	/* {pid="1",comm="init" */
 	bool heap, fallback;		/* it has one; or it has the library, and no device */
 	unsigned int asked;		/* times, without a heap */
 	double due, sampled;		/* to be asked again; @stat is of then */
-	double wanted, map_due;		/* its map was last asked for; is to be drawn */
+	_Atomic double wanted;		/* its map was last asked for; 0: never */
+	double map_due;			/* it is to be drawn */
 	struct mafc_stat stat;
 	struct history history;
 	struct map *map;		/* or NULL */
 };
 
-/* @lock protects what follows it. Only the collector writes, @wanted of processes excepted. */
+/* @lock protects what follows it. Only the collector writes, @wanted excepted. */
 extern struct known {
 	unsigned int top, slo;		/* processes, per cent */
 	pthread_mutex_t lock;

@@ -132,6 +132,7 @@ static void ask(int fd, struct proc *p, double now)
 		strcpy(p->comm, comm);
 		for (c = p->comm; *c; c++)	/* it is a label, too */
 			*c = *c < ' ' || *c > '~' || *c == '"' || *c == '\\' ? '?' : *c;
+		snprintf(p->label, sizeof(p->label), "{pid=\"%d\",comm=\"%s\"", (int)p->pid, p->comm);
 	}
 	pthread_mutex_unlock(&known.lock);
 }
@@ -168,7 +169,7 @@ static void draw_page(void *arg, const struct heap_page *page)
 		d->per *= 2;
 	}
 	c += d->pages++ / d->per;
-	c->own += !page->meshed && (page->mapped || page->live);
+	c->own += page->held;
 	c->meshed += page->meshed;
 	c->live += page->live;
 }
@@ -219,15 +220,10 @@ static void ask_all(double now)
 static void draw_all(double now)
 {
 	struct proc *p;
-	double wanted;
 
-	for (p = known.procs; p; p = p->next) {
-		pthread_mutex_lock(&known.lock);
-		wanted = p->heap ? p->wanted : 0;
-		pthread_mutex_unlock(&known.lock);
-		if (wanted && now < wanted + WANTED && now >= p->map_due)
+	for (p = known.procs; p; p = p->next)
+		if (p->heap && now < p->wanted + WANTED && now >= p->map_due)
 			draw(p, now);
-	}
 }
 
 void *collect(void *unused)

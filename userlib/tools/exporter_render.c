@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* exporter_render.c - what is known, as Prometheus' text format and as JSON */
 #define _GNU_SOURCE
-#include <inttypes.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -80,58 +79,69 @@ static void head(FILE *f, const char *name, const char *type, const char *help)
 	fprintf(f, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
+/* Not by printf: this, and the next, are what a scrape costs. */
 static void put(FILE *f, uint64_t v, unsigned int digits)
 {
-	if (digits)
-		fprintf(f, " %.*f\n", (int)digits, v / pow(10, digits));
-	else
-		fprintf(f, " %" PRIu64 "\n", v);
+	char text[40], *c = text + sizeof(text);
+	unsigned int i;
+
+	*--c = '\n';
+	for (i = 0; v || i <= digits; v /= 10) {
+		if (i++ == digits && digits)
+			*--c = '.';
+		*--c = '0' + v % 10;
+	}
+	fwrite_unlocked(c, 1, text + sizeof(text) - c, f);
+}
+
+/* @rest of the labels, the closing brace included. */
+static void sample(FILE *f, const char *name, const struct proc *p, const char *rest, uint64_t v, unsigned int digits)
+{
+	fputs_unlocked(name, f);
+	fputs_unlocked(p->label, f);
+	fputs_unlocked(rest, f);
+	put(f, v, digits);
 }
 
 static void single(FILE *f, const char *name, unsigned int digits, uint64_t v, const char *help)
 {
 	head(f, name, NULL, help);
-	fputs(name, f);
+	fprintf(f, "%s ", name);
 	put(f, v, digits);
 }
 
-/* With one further label, if @key is not NULL. */
-static void sample(FILE *f, const char *name, const struct proc *p, const char *key, const char *label,
-		   uint64_t v, unsigned int digits)
+static void free_blocks(FILE *f)
 {
-	fprintf(f, "%s{pid=\"%d\",comm=\"%s\"", name, (int)p->pid, p->comm);
-	if (key)
-		fprintf(f, ",%s=\"%s\"", key, label);
-	putc('}', f);
-	put(f, v, digits);
-}
+	char order[24];
+	size_t i, k;
 
-static void free_blocks(FILE *f, const struct proc *p)
-{
-	char order[16];
-	int k;
-
+	head(f, "mafc_free_blocks", NULL, "Free runs of 2^order pages.");
 	for (k = 0; k < 10; k++) {
-		sprintf(order, "%d", k);
-		sample(f, "mafc_free_blocks", p, "order", order, p->stat.free_blocks[k], 0);
+		sprintf(order, ",order=\"%zu\"} ", k);
+		for (i = 0; i < known.shown; i++)
+			sample(f, "mafc_free_blocks", known.worst[i], order, known.worst[i]->stat.free_blocks[k], 0);
 	}
 }
 
 /* The kernel counts waits under 2^i ns in bucket i, longer ones in the last. Here: 2^10, 2^12, ... 2^22. */
-static void stalls(FILE *f, const struct proc *p)
+static void stalls(FILE *f)
 {
-	uint64_t n = 0;
-	char le[24];
-	int b;
+	char le[32];
+	uint64_t n;
+	size_t i;
+	int b, k;
 
-	for (b = 0; b < MAFC_STALL_BUCKETS; b++) {
-		n += p->stat.stall[b];
-		sprintf(le, "0.%09u", 1U << b);
-		if (b >= 10 && b % 2 == 0)
-			sample(f, "mafc_stall_seconds_bucket", p, "le", le, n, 0);
+	head(f, "mafc_stall_seconds", "histogram", "Waits of threads for pages in motion; their sum is not known.");
+	for (b = 10; b <= MAFC_STALL_BUCKETS; b += 2) {
+		sprintf(le, b < MAFC_STALL_BUCKETS ? ",le=\"0.%09u\"} " : ",le=\"+Inf\"} ", 1U << b);
+		for (i = 0; i < known.shown; i++) {
+			for (k = 0, n = 0; k <= b && k < MAFC_STALL_BUCKETS; k++)
+				n += known.worst[i]->stat.stall[k];
+			sample(f, "mafc_stall_seconds_bucket", known.worst[i], le, n, 0);
+			if (b == MAFC_STALL_BUCKETS)
+				sample(f, "mafc_stall_seconds_count", known.worst[i], "} ", n, 0);
+		}
 	}
-	sample(f, "mafc_stall_seconds_bucket", p, "le", "+Inf", n, 0);
-	sample(f, "mafc_stall_seconds_count", p, NULL, NULL, n, 0);
 }
 
 char *render_metrics(void)
@@ -164,14 +174,10 @@ char *render_metrics(void)
 	for (g = figures; g < figures + FIGURES; g++) {
 		head(f, g->name, NULL, g->help);
 		for (i = 0; i < known.shown; i++)
-			sample(f, g->name, known.worst[i], NULL, NULL, value(g, &known.worst[i]->stat), g->digits);
+			sample(f, g->name, known.worst[i], "} ", value(g, &known.worst[i]->stat), g->digits);
 	}
-	head(f, "mafc_free_blocks", NULL, "Free runs of 2^order pages.");
-	for (i = 0; i < known.shown; i++)
-		free_blocks(f, known.worst[i]);
-	head(f, "mafc_stall_seconds", "histogram", "Waits of threads for pages in motion; their sum is not known.");
-	for (i = 0; i < known.shown; i++)
-		stalls(f, known.worst[i]);
+	free_blocks(f);
+	stalls(f);
 	pthread_mutex_unlock(&known.lock);
 	fclose(f);
 	return text;
