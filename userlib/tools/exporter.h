@@ -37,7 +37,7 @@ struct proc {
 	bool heap, fallback;		/* it has one; or it has the library, and no device */
 	unsigned int asked;		/* times, without a heap */
 	double due, sampled;		/* to be asked again; @stat is of then */
-	_Atomic double wanted;		/* its map was last asked for; 0: never */
+	_Atomic double wanted;		/* its map was last asked for */
 	double map_due;			/* it is to be drawn */
 	struct mafc_stat stat;
 	struct history history;

@@ -171,7 +171,7 @@ static void draw_page(void *arg, const struct heap_page *page)
 	c += d->pages++ / d->per;
 	c->own += page->held;
 	c->meshed += page->meshed;
-	c->live += page->live;
+	c->live += page->held ? page->live : 0;
 }
 
 static void draw(struct proc *p, double now)
