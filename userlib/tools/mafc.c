@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* mafc.c - mafc(1): the command line; and compact, tune, doctor */
 #define _GNU_SOURCE
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <numa.h>
@@ -71,7 +72,7 @@ static void tune_set(const char *arg)
 	if (!t->name)
 		die(USAGE, "no tunable %.*s; mafc tune lists them", (int)len, arg);
 	v = arg[len] ? strtoull(arg + len + 1, &end, 10) : 0;
-	if (!arg[len] || !strchr("0123456789", arg[len + 1]) || end == arg + len + 1 || *end || v < t->min || v > t->max)
+	if (!arg[len] || !isdigit(arg[len + 1]) || *end || v < t->min || v > t->max)
 		die(USAGE, "%s: must be %s=N, from %s to %s %s", arg, t->name, text(0, t->min), text(0, t->max),
 		    t->unit);
 	err = reader_set(t->name, v);
@@ -332,13 +333,13 @@ static const struct command {
 	{ "top", 't', cmd_top, "", "the heaps, live" },
 	{ "heatmap", 'h', cmd_heatmap, "PID", "the pages of a heap by how full they are" },
 	{ "classes", 'k', cmd_classes, "PID", "size classes: live, held, fragmentation" },
-	{ "compact", 'c', cmd_compact, "[PID]", "compact all heaps now; show one, or all" },
+	{ "compact", 'c', cmd_compact, "[PID]", "compact all heaps now; show what one, or all, gained" },
 	{ "tune", 'u', cmd_tune, "[NAME=N...]", "show and set the tunables of the device" },
 	{ "check", 'x', cmd_check, "[--] CMD...", "run a program; exit status 3 if it was over an SLO" },
 	{ "doctor", 'd', cmd_doctor, "[PID]", "does it work here, which limits bite, what to do" },
 };
 
-/* What @kind of value: b(ytes), t(ime), n(umber), p(er cent), s(tring); e: goes to the environment; f: is a flag. */
+/* Kinds of values: b(ytes), t(ime), n(umber), p(er cent), s(tring), e(nvironment); f(lags) have none. */
 static const struct {
 	const char *name, *of;
 	char kind;
@@ -379,16 +380,16 @@ static void usage(const struct command *only)
 /* Times are in seconds if nothing else is said. */
 static double number(const char *s, char kind)
 {
-	static const struct { const char *unit; char kind; double worth; } units[] = {
-		{ "", 'n', 1 }, { "", 'p', 1 }, { "%", 'p', 1 }, { "", 'b', 1 }, { "K", 'b', 1 << 10 }, { "M", 'b', 1 << 20 }, { "G", 'b', 1 << 30 },
-		{ "", 't', 1000 }, { "ms", 't', 1 }, { "s", 't', 1000 }, { "m", 't', 60000 },
+	static const struct { const char *kinds, *unit; double worth; } units[] = {
+		{ "npb", "", 1 }, { "p", "%", 1 }, { "b", "K", 1 << 10 }, { "b", "M", 1 << 20 }, { "b", "G", 1 << 30 },
+		{ "t", "", 1000 }, { "t", "ms", 1 }, { "t", "s", 1000 }, { "t", "m", 60000 },
 	};
 	char *end;
 	double v = strtod(s, &end);
 	size_t i;
 
 	for (i = 0; i < LENGTH(units); i++)
-		if (end != s && v >= 0 && v < 1e12 && units[i].kind == kind && !strcmp(end, units[i].unit))
+		if (end != s && v >= 0 && v < 1e12 && strchr(units[i].kinds, kind) && !strcmp(end, units[i].unit))
 			return v * units[i].worth;
 	die(USAGE, "%s: not a number that is possible here", s);
 }
