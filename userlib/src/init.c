@@ -83,3 +83,9 @@ bool noinline heap_start_slow(void)
 	errno = saved;
 	return heap_started;
 }
+
+/* Opened by a program with threads: no fork before we know about it. */
+__attribute__((constructor)) static void start_at_load(void)
+{
+	heap_start();
+}

@@ -56,8 +56,30 @@ static void *early(void *arg)
 	return churn(arg);
 }
 
+/* Forks from before the first use on; each child uses the library as well. */
+static atomic_bool usable_now, done;
+
+static void *forker(void *arg)
+{
+	int status;
+	pid_t pid;
+
+	while (!done) {
+		pid = fork();
+		if (!pid) {
+			alarm(30);
+			if (usable_now)
+				put(get(100));
+			_exit(0);
+		}
+		bad += waitpid(pid, &status, 0) != pid || status;
+	}
+	return arg;
+}
+
 static bool opens(void)
 {
+	pthread_t forks;
 	pthread_t before[4], after[4];
 	void *lib;
 	int i;
@@ -66,6 +88,7 @@ static bool opens(void)
 	for (i = 0; i < 4; i++)
 		CHECK(!pthread_create(&before[i], NULL, early,
 				      (void *)(uintptr_t)(i + 1)));
+	CHECK(!pthread_create(&forks, NULL, forker, NULL));
 	lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 	if (!lib)
 		printf("# %s\n", dlerror());
@@ -77,6 +100,7 @@ static bool opens(void)
 	fragmentation = dlsym(lib, "mafc_get_fragmentation");
 	CHECK(get && resize && put && usable && fragmentation);
 	CHECK((void *)get != (void *)malloc);
+	usable_now = true;
 	pthread_barrier_wait(&loaded);
 	for (i = 0; i < 4; i++)
 		CHECK(!pthread_create(&after[i], NULL, churn,
@@ -85,6 +109,8 @@ static bool opens(void)
 		pthread_join(before[i], NULL);
 		pthread_join(after[i], NULL);
 	}
+	done = true;
+	pthread_join(forks, NULL);
 	CHECK(!bad);
 	CHECK(fragmentation() >= 0 && fragmentation() <= 100);
 	return true;
