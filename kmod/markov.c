@@ -25,7 +25,7 @@
 #define STAY_LEAK	(ROW_ONE / 16)
 /* What the chain weighs against the record of outcomes. */
 #define CHAIN_PRIOR	8
-/* Share of a new sample in the means; and by so much of it it must be over them. */
+/* Share of a new sample in the means; it is well over them by as much of itself. */
 #define MEAN_PART	16
 
 static unsigned int band_of(const struct mafc_pfm *p, u32 frag)
