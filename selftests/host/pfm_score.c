@@ -41,7 +41,7 @@
  * On one program the model may be so much worse than the best of the others:
  * where High is very rare, what it costs to learn is not made good again.
  */
-#define SLACK		0.01
+#define SLACK		0.005
 
 enum { PFM, PERSISTENCE, ENTROPY, ENTROPY_SOFT, BASE_RATE, FORECASTERS };
 
