@@ -67,11 +67,7 @@ static inline void *cache_pop(unsigned cls)
 	return p;
 }
 
-/*
- * False: go the slow way.  The block on top of the stack being freed once more
- * is the one double free that shows here; the others show when the bin is
- * flushed.
- */
+/* False: go the slow way.  Of double frees, only that of the top shows here. */
 static inline bool cache_push(unsigned cls, void *p)
 {
 	struct bin *b;
