@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -169,14 +170,26 @@ static void percentiles(const char *name, uint32_t *t, long n, double tick)
 	OUT("sd", sqrt(squares / n));
 }
 
+/* How often the thread was made to wait for something. */
+static long switches(void)
+{
+	struct rusage r;
+
+	getrusage(RUSAGE_THREAD, &r);
+	return r.ru_nvcsw + r.ru_nivcsw;
+}
+
+/* Blocks of rounds in which another program had the processor are not counted. */
+#define LAP 250
+
 static void latency(const char *name, uint32_t low, uint32_t high, size_t slots, long rounds)
 {
 	uint32_t *sizes = draw(low, high), *t[4], size;
 	char **p = map(slots * sizeof(*p)), *new, key[64];
 	static const char *const what[] = { "free", "malloc", "touch", "malloc+touch" };
 	uint64_t x = 7, t0, t1, t2, t3, ticks0 = 0;
+	long at, kept = 0, lap = 0, waited = 0;
 	double ns = 0;
-	long at;
 
 	rounds /= scale;
 	for (int i = 0; i < 4; i++)
@@ -185,6 +198,7 @@ static void latency(const char *name, uint32_t low, uint32_t high, size_t slots,
 		if (!i) {
 			ns = wall();
 			ticks0 = ticks();
+			waited = switches();
 		}
 		at = i < (long)slots - warm ? i + warm : (long)(rnd(&x) % slots);
 		size = sizes[i & (SIZES - 1)];
@@ -199,17 +213,23 @@ static void latency(const char *name, uint32_t low, uint32_t high, size_t slots,
 		*(volatile char *)(new + size - 1) = 1;
 		t3 = ticks();
 		p[at] = new;
-		if (i >= 0) {
-			t[0][i] = t1 - t0;
-			t[1][i] = t2 - t1;
-			t[2][i] = t3 - t2;
-			t[3][i] = t3 - t1;
-		}
+		if (i < 0)
+			continue;
+		t[0][kept + lap] = t1 - t0;
+		t[1][kept + lap] = t2 - t1;
+		t[2][kept + lap] = t3 - t2;
+		t[3][kept + lap] = t3 - t1;
+		if (++lap < LAP)
+			continue;
+		if (switches() == waited)
+			kept += LAP;
+		waited = switches();
+		lap = 0;
 	}
 	ns = (wall() - ns) / (ticks() - ticks0);
 	for (int i = 0; i < 4; i++) {
 		snprintf(key, sizeof(key), "%s-%s", name, what[i]);
-		percentiles(key, t[i], rounds, ns);
+		percentiles(key, t[i], kept, ns);
 	}
 }
 
