@@ -38,6 +38,7 @@ static void fork_prepare(void)
 	if (__libc_single_threaded)
 		return;
 	_IO_list_lock();
+	lock_take(&start_lock);
 	cache_lock();
 	central_lock();
 	lock_take(&pages_lock);
@@ -56,6 +57,7 @@ static void fork_parent(void)
 	lock_drop(&pages_lock);
 	central_unlock(false);
 	cache_unlock(false);
+	lock_drop(&start_lock);
 	_IO_list_unlock();
 }
 
@@ -69,11 +71,16 @@ static void fork_child(void)
 	lock_reset(&pages_lock);
 	central_unlock(true);
 	cache_unlock(true);
+	lock_reset(&start_lock);
 	debug_forked();
 	_IO_list_resetlock();
 }
 
-void fork_init(void)
+/* At the first malloc, or when we are loaded: no fork may escape us. */
+__attribute__((constructor)) void fork_init(void)
 {
-	pthread_atfork(fork_prepare, fork_parent, fork_child);
+	static bool done;
+
+	if (!__atomic_exchange_n(&done, true, __ATOMIC_RELAXED))
+		pthread_atfork(fork_prepare, fork_parent, fork_child);
 }

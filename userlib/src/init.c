@@ -21,7 +21,7 @@
 
 struct heap heap;
 
-static struct lock start_lock;
+struct lock start_lock;
 bool heap_started;
 
 static void no_device(void)
@@ -82,10 +82,4 @@ bool noinline heap_start_slow(void)
 		fork_init();
 	errno = saved;
 	return heap_started;
-}
-
-/* Opened by a program with threads: no fork before we know about it. */
-__attribute__((constructor)) static void start_at_load(void)
-{
-	heap_start();
 }

@@ -3,9 +3,10 @@
 #ifndef MAFC_INIT_H
 #define MAFC_INIT_H
 
-#include "types.h"
+#include "lock.h"
 
 extern INTERNAL bool heap_started;
+extern struct lock start_lock;	/* guards the start */
 bool heap_start_slow(void);
 
 /* Make the heap if there is none yet; false: there is no memory for one. */
