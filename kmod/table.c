@@ -340,19 +340,19 @@ int mafc_table_fork(struct mafc_heap *parent, struct mafc_heap *child)
 	return 0;
 }
 
+/*
+ * The entries stay as they are: a fault in a heap that has just left the leaf may
+ * have looked it up before, and must not take its slot for empty.  It looks twice.
+ */
 static void leaf_drop_entries(struct mafc_heap *heap, unsigned long index,
-			      struct mafc_leaf *leaf)
+			      const struct mafc_leaf *leaf)
 {
 	struct mafc_pool *pool = mafc_pool_of(heap, index << MAFC_LEAF_SHIFT);
 	unsigned int i;
 
-	for (i = 0; i < MAFC_LEAF_SLOTS; i++) {
-		unsigned long e = leaf->entry[i];
-
-		leaf->entry[i] = 0;
-		if (e)
-			mafc_frame_put(pool, mafc_entry_page(e), 1);
-	}
+	for (i = 0; i < MAFC_LEAF_SLOTS; i++)
+		if (leaf->entry[i])
+			mafc_frame_put(pool, mafc_entry_page(leaf->entry[i]), 1);
 }
 
 /**
