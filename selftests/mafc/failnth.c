@@ -275,18 +275,6 @@ static int act_stat(struct heap *h)
 	return heap_stat(h, &st);
 }
 
-static int act_unmap(struct heap *h)
-{
-	heap_close(h);
-	return 0;
-}
-
-static int check_unmap(struct heap *h)
-{
-	memset(h, 0, sizeof(*h));
-	return check_open(h);
-}
-
 static const struct walk walks[] = {
 	{ "open, setup, mmap", nothing, act_open, check_open, 0 },
 	{ "first touch", open_heap, act_touch, check_all, 0 },
@@ -302,7 +290,6 @@ static const struct walk walks[] = {
 	{ "remap", filled_heap, act_remap, check_remap, 0 },
 	{ "remap while shared", shared_heap, act_remap, check_remap, 0 },
 	{ "stat", filled_heap, act_stat, check_all, 0 },
-	{ "munmap", filled_heap, act_unmap, check_unmap, 0 },
 };
 
 static int take_step(const struct walk *w, unsigned int n)
@@ -416,7 +403,7 @@ TEST_F_TIMEOUT(failnth, every_point, 250 * SLOW)
 	       (unsigned long long)(now_ms() - start) / 1000);
 }
 
-/* The way out cannot ask how far it came. */
+/* The way out cannot ask how far it came; it needs no memory of its own. */
 TEST_F_TIMEOUT(failnth, exit, 60 * SLOW)
 {
 	unsigned int n;
