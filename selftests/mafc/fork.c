@@ -13,28 +13,6 @@ extern char **environ;
 
 HEAP_FIXTURE(fork)
 
-/* A step in lockstep with another process: one byte each way. */
-struct sync { int to[2], from[2]; };
-
-static int sync_init(struct sync *s)
-{
-	return pipe(s->to) || pipe(s->from);
-}
-
-static void pass(int fd)
-{
-	if (write(fd, "x", 1) != 1)
-		abort();
-}
-
-static void await(int fd)
-{
-	char c;
-
-	if (read(fd, &c, 1) != 1)
-		_exit(99);
-}
-
 static void fill_all(struct heap *h, uint64_t version)
 {
 	unsigned int i;
@@ -66,32 +44,32 @@ static void use_pages(struct heap *h)
 TEST_F(fork, both_directions)
 {
 	struct heap *h = &self->h;
-	struct sync s;
+	struct gate g;
 	pid_t pid;
 
 	use_pages(h);
 	fill_all(h, 1);
-	ASSERT_EQ(0, sync_init(&s));
+	ASSERT_EQ(0, gate_open(&g));
 	pid = fork();
 	if (!pid) {
 		int wrong = wrong_pages(h, 1);
 
-		await(s.to[0]);		/* the parent has written */
+		await(g.in[0]);		/* the parent has written */
 		wrong += wrong_pages(h, 1);
 		fill_all(h, 2);
 		wrong += wrong_pages(h, 2);
-		pass(s.from[1]);
-		await(s.to[0]);
+		pass(g.out[1]);
+		await(g.in[0]);
 		wrong += wrong_pages(h, 2);
 		_exit(wrong);
 	}
 	fill_all(h, 3);
 	EXPECT_EQ(0, wrong_pages(h, 3));
-	pass(s.to[1]);
-	await(s.from[0]);		/* the child has written */
+	pass(g.in[1]);
+	await(g.out[0]);		/* the child has written */
 	EXPECT_EQ(0, wrong_pages(h, 3));
 	fill_all(h, 4);
-	pass(s.to[1]);
+	pass(g.in[1]);
 	EXPECT_EQ(0, child_status(pid));
 	EXPECT_EQ(0, wrong_pages(h, 4));
 }
@@ -100,23 +78,23 @@ TEST_F(fork, both_directions)
 TEST_F(fork, new_pages_are_private)
 {
 	struct heap *h = &self->h;
-	struct sync s;
+	struct gate g;
 	pid_t pid;
 
 	use_pages(h);
-	ASSERT_EQ(0, sync_init(&s));
+	ASSERT_EQ(0, gate_open(&g));
 	pid = fork();
 	if (!pid) {
 		fill_all(h, 1);
-		pass(s.from[1]);
-		await(s.to[0]);
+		pass(g.out[1]);
+		await(g.in[0]);
 		_exit(wrong_pages(h, 1));
 	}
-	await(s.from[0]);
+	await(g.out[0]);
 	EXPECT_EQ(0, *(uint64_t *)h->small);
 	EXPECT_EQ(0, *(uint64_t *)h->large);
 	fill_all(h, 2);
-	pass(s.to[1]);
+	pass(g.in[1]);
 	EXPECT_EQ(0, child_status(pid));
 	EXPECT_EQ(0, wrong_pages(h, 2));
 }
@@ -153,19 +131,19 @@ TEST_F(fork, nested)
 TEST_F(fork, middle_dies)
 {
 	struct heap *h = &self->h;
-	struct sync s;
+	struct gate g;
 	int result[2], r = -1;
 	pid_t pid;
 
 	use_pages(h);
 	fill_all(h, 1);
-	ASSERT_EQ(0, sync_init(&s));
+	ASSERT_EQ(0, gate_open(&g));
 	ASSERT_EQ(0, pipe(result));
 	pid = fork();
 	if (!pid) {
 		fill_all(h, 2);
 		if (!fork()) {
-			await(s.to[0]);
+			await(g.in[0]);
 			r = wrong_pages(h, 2);
 			fill_all(h, 3);
 			r += wrong_pages(h, 3);
@@ -178,7 +156,7 @@ TEST_F(fork, middle_dies)
 	ASSERT_EQ(0, child_status(pid));
 	fill_all(h, 4);
 	ASSERT_EQ(0, heap_compact(h, MAFC_COMPACT_SHUFFLE, NULL));
-	pass(s.to[1]);
+	pass(g.in[1]);
 	ASSERT_EQ(sizeof(r), read(result[0], &r, sizeof(r)));
 	EXPECT_EQ(0, r);
 	EXPECT_EQ(0, wrong_pages(h, 4));
@@ -214,30 +192,30 @@ static int wrong_blocks(struct heap *h, uint64_t version)
 TEST_F(fork, meshed_pages)
 {
 	struct heap *h = &self->h;
-	struct sync s;
+	struct gate g;
 	pid_t pid;
 	int i;
 
 	ASSERT_EQ(2, mesh_three(h));
-	ASSERT_EQ(0, sync_init(&s));
+	ASSERT_EQ(0, gate_open(&g));
 	pid = fork();
 	if (!pid) {
 		int wrong = wrong_blocks(h, 1);
 
-		await(s.to[0]);
+		await(g.in[0]);
 		wrong += wrong_blocks(h, 1);
 		/* Written by one address, read by the others. */
 		for (i = 0; i < 3; i++)
 			block_fill(block_at(h, (i + 1) % 3, i), 1024, i, 2);
 		wrong += wrong_blocks(h, 2);
-		pass(s.from[1]);
+		pass(g.out[1]);
 		_exit(wrong);
 	}
 	for (i = 0; i < 3; i++)
 		block_fill(block_at(h, (i + 2) % 3, i), 1024, i, 3);
 	EXPECT_EQ(0, wrong_blocks(h, 3));
-	pass(s.to[1]);
-	await(s.from[0]);
+	pass(g.in[1]);
+	await(g.out[0]);
 	EXPECT_EQ(0, wrong_blocks(h, 3));
 	EXPECT_EQ(0, child_status(pid));
 
@@ -256,7 +234,7 @@ TEST_F(fork, compaction_leaves_shared_pages)
 {
 	struct heap *h = &self->h;
 	struct mafc_compact c;
-	struct sync s;
+	struct gate g;
 	unsigned int i;
 	pid_t pid;
 
@@ -265,7 +243,7 @@ TEST_F(fork, compaction_leaves_shared_pages)
 		block_fill(block_alloc(h, i, i), 512, i, 1);
 		span_detach(h, i);
 	}
-	ASSERT_EQ(0, sync_init(&s));
+	ASSERT_EQ(0, gate_open(&g));
 	pid = fork();
 	if (!pid) {
 		int bad = heap_compact(h, MAFC_COMPACT_SHUFFLE, &c);
@@ -273,13 +251,13 @@ TEST_F(fork, compaction_leaves_shared_pages)
 		bad |= c.meshed || c.dropped || c.moved;
 		for (i = 0; i < 8; i++)
 			bad |= block_check(block_at(h, i, i), 512, i, 1) >= 0;
-		pass(s.from[1]);
-		await(s.to[0]);
+		pass(g.out[1]);
+		await(g.in[0]);
 		for (i = 0; i < 8; i++)
 			bad |= block_check(block_at(h, i, i), 512, i, 1) >= 0;
 		_exit(bad);
 	}
-	await(s.from[0]);
+	await(g.out[0]);
 	ASSERT_EQ(0, heap_compact(h, MAFC_COMPACT_SHUFFLE, &c));
 	EXPECT_EQ(0, c.meshed);
 	EXPECT_EQ(0, c.moved);
@@ -292,7 +270,7 @@ TEST_F(fork, compaction_leaves_shared_pages)
 	EXPECT_EQ(7, c.meshed);
 	for (i = 0; i < 8; i++)
 		EXPECT_EQ(-1, block_check(block_at(h, i, i), 512, i, 2));
-	pass(s.to[1]);
+	pass(g.in[1]);
 	EXPECT_EQ(0, child_status(pid));
 }
 
@@ -300,12 +278,12 @@ TEST_F(fork, compaction_leaves_shared_pages)
 TEST_F(fork, metadata_is_private)
 {
 	struct heap *h = &self->h;
-	struct sync s;
+	struct gate g;
 	pid_t pid;
 
 	span_make(h, 0, 512, 8, 1);
 	memset(block_alloc(h, 0, 3), 3, 512);
-	ASSERT_EQ(0, sync_init(&s));
+	ASSERT_EQ(0, gate_open(&g));
 	pid = fork();
 	if (!pid) {
 		bool ok = block_free(h, 0, 3) && span_detach(h, 0);
@@ -314,12 +292,12 @@ TEST_F(fork, metadata_is_private)
 		map_clear(h->small_map, 0, 1);
 		map_set(h->small_map, 9, 1);
 		memset(h->small + 9 * PAGE, 9, PAGE);
-		pass(s.from[1]);
-		await(s.to[0]);
+		pass(g.out[1]);
+		await(g.in[0]);
 		ok = ok && !span_live(h, 0) && !map_test(h->small_map, 0);
 		_exit(!ok);
 	}
-	await(s.from[0]);
+	await(g.out[0]);
 	EXPECT_EQ(MAFC_SPAN_ATTACHED, span_is(h, 0));
 	EXPECT_EQ(1, span_live(h, 0));
 	EXPECT_TRUE(map_test(h->small_map, 0));
@@ -327,7 +305,7 @@ TEST_F(fork, metadata_is_private)
 	EXPECT_EQ(SIGBUS, touch_signal(h->small + 9 * PAGE, false));
 	EXPECT_EQ(3, *block_at(h, 0, 3));
 	block_alloc(h, 0, 4);
-	pass(s.to[1]);
+	pass(g.in[1]);
 	EXPECT_EQ(0, child_status(pid));
 	EXPECT_EQ(2, span_live(h, 0));
 }
@@ -338,7 +316,7 @@ TEST_F(fork, sharing)
 	const unsigned int pages = 2048;
 	struct mafc_stat mine, his;
 	struct heap *h = &self->h;
-	struct sync s;
+	struct gate g;
 	unsigned int i;
 	pid_t pid;
 
@@ -347,29 +325,29 @@ TEST_F(fork, sharing)
 		h->large[i * PAGE] = 1;
 	ASSERT_EQ(0, heap_stat(h, &mine));
 	EXPECT_LE(pages * PAGE, mine.held);
-	ASSERT_EQ(0, sync_init(&s));
+	ASSERT_EQ(0, gate_open(&g));
 	pid = fork();
 	if (!pid) {
 		int sum = 0;
 
 		for (i = 0; i < pages; i++)
 			sum += h->large[i * PAGE];
-		pass(s.from[1]);
-		await(s.to[0]);
+		pass(g.out[1]);
+		await(g.in[0]);
 		for (i = 0; i < 100; i++)
 			h->large[i * PAGE] = 2;
-		pass(s.from[1]);
-		await(s.to[0]);
+		pass(g.out[1]);
+		await(g.in[0]);
 		_exit(sum != (int)pages);
 	}
-	await(s.from[0]);
+	await(g.out[0]);
 	memset(&his, 0, sizeof(his));
 	his.size = sizeof(his);
 	his.pid = pid;
 	ASSERT_EQ(0, ioctl(h->fd, MAFC_IOC_STAT, &his));
 	EXPECT_GE(PAGE * 64, his.held);
-	pass(s.to[1]);
-	await(s.from[0]);
+	pass(g.in[1]);
+	await(g.out[0]);
 	his.flags = 0;
 	his.pad = 0;
 	ASSERT_EQ(0, ioctl(h->fd, MAFC_IOC_STAT, &his));
@@ -378,7 +356,7 @@ TEST_F(fork, sharing)
 	EXPECT_LE(100, his.cow_copies);
 	ASSERT_EQ(0, heap_stat(h, &his));
 	EXPECT_GE(mine.held + 16 * PAGE, his.held);
-	pass(s.to[1]);
+	pass(g.in[1]);
 	EXPECT_EQ(0, child_status(pid));
 }
 
@@ -389,15 +367,15 @@ TEST_F(fork, sharing)
 TEST_F(fork, mprotect_after_fork)
 {
 	struct heap *h = &self->h;
-	struct sync s;
+	struct gate g;
 	pid_t pid;
 
 	use_pages(h);
 	fill_all(h, 1);
-	ASSERT_EQ(0, sync_init(&s));
+	ASSERT_EQ(0, gate_open(&g));
 	pid = fork();
 	if (!pid) {
-		await(s.to[0]);
+		await(g.in[0]);
 		_exit(wrong_pages(h, 1));
 	}
 	ASSERT_EQ(0, mprotect(h->large, LARGE * PAGE, PROT_READ));
@@ -405,7 +383,7 @@ TEST_F(fork, mprotect_after_fork)
 	ASSERT_EQ(0, mprotect(h->large, LARGE * PAGE, PROT_READ | PROT_WRITE));
 	ASSERT_EQ(0, mprotect(h->small, SMALL * PAGE, PROT_READ | PROT_WRITE));
 	fill_all(h, 2);
-	pass(s.to[1]);
+	pass(g.in[1]);
 	EXPECT_EQ(0, child_status(pid));
 	EXPECT_EQ(0, wrong_pages(h, 2));
 }

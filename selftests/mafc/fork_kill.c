@@ -169,8 +169,7 @@ FIXTURE_SETUP(kills)
 {
 	if (access("/dev/mafc", F_OK))
 		SKIP(return, "no /dev/mafc");
-	self->r = mmap(NULL, sizeof(*self->r), PROT_READ | PROT_WRITE,
-		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	self->r = shared_alloc(sizeof(*self->r));
 	ASSERT_NE(MAP_FAILED, self->r);
 	/* The compactor works all the time. */
 	tunable_set("budget_percent", "50");

@@ -48,7 +48,6 @@ static int witness(void *arg)
 	struct heap h;
 	unsigned int i;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (heap_open(&h, 0))
 		return 1;
 	for (i = 0; i < 64; i++) {
@@ -363,8 +362,7 @@ FIXTURE_SETUP(hostile)
 {
 	if (access("/dev/mafc", F_OK))
 		SKIP(return, "no /dev/mafc");
-	self->s = mmap(NULL, sizeof(*self->s), PROT_READ | PROT_WRITE,
-		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	self->s = shared_alloc(sizeof(*self->s));
 	ASSERT_NE(MAP_FAILED, self->s);
 	self->heaps = counter("heaps");
 	tunable_set("budget_percent", "50");

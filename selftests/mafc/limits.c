@@ -94,7 +94,6 @@ static int small_heap(void *arg)
 	int *ready = arg, i;
 	struct heap h;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (heap_open(&h, 0))
 		return 1;
 	for (i = 0; i < 4; i++) {
@@ -279,7 +278,6 @@ static int compact_for_ever(void *arg)
 {
 	struct heap h;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (sparse_heap(&h, 3000))
 		return 1;
 	if (write(*(int *)arg, "x", 1) != 1)

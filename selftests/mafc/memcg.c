@@ -60,32 +60,9 @@ static void touch(struct heap *h, unsigned int mb)
 
 static void *stay(struct heap *h, int fd, int answer)
 {
-	char c;
-
-	if (write(answer, "x", 1) != 1 || read(fd, &c, 1) != 1)
-		_exit(78);
+	pass(answer);
+	await(fd);
 	return h;
-}
-
-struct gate { int in[2], out[2]; };
-
-static int gate_open(struct gate *g)
-{
-	return pipe(g->in) || pipe(g->out);
-}
-
-static void await(struct gate *g)
-{
-	char c;
-
-	if (read(g->out[0], &c, 1) != 1)
-		abort();
-}
-
-static void go_on(struct gate *g)
-{
-	if (write(g->in[1], "x", 1) != 1)
-		abort();
 }
 
 static uint64_t held(pid_t pid)
@@ -115,10 +92,10 @@ TEST_F_TIMEOUT(memcg, charges, 60 * SLOW)
 		heap_compact(&h, 0, NULL);
 		stay(&h, g.in[0], g.out[1]);
 	}));
-	await(&g);
+	await(g.out[0]);
 	start = cgroup_kernel_bytes(&self->cg);
-	go_on(&g);
-	await(&g);
+	pass(g.in[1]);
+	await(g.out[0]);
 	bytes = held(pid);
 	EXPECT_LE(24 * MB, bytes);
 	EXPECT_GE(27 * MB, bytes);
@@ -129,14 +106,14 @@ TEST_F_TIMEOUT(memcg, charges, 60 * SLOW)
 		       (unsigned long long)bytes, (unsigned long long)kernel,
 		       (unsigned long long)start);
 	EXPECT_LE(bytes, cgroup_get(&self->cg, "memory.current") + MB);
-	go_on(&g);
-	await(&g);
+	pass(g.in[1]);
+	await(g.out[0]);
 	bytes = held(pid);
 	EXPECT_GE(11 * MB, bytes);
 	EXPECT_TRUE(WAIT_FOR(8000, (kernel = cgroup_kernel_bytes(&self->cg)) <= start + bytes * 105 / 100 + MB))
 		TH_LOG("%llu held, %llu charged", (unsigned long long)bytes,
 		       (unsigned long long)kernel);
-	go_on(&g);
+	pass(g.in[1]);
 	EXPECT_EQ(0, child_status(pid));
 	EXPECT_TRUE(WAIT_FOR(10000, cgroup_kernel_bytes(&self->cg) < MB / 2))
 		TH_LOG("%llu", (unsigned long long)cgroup_kernel_bytes(&self->cg));
@@ -242,8 +219,8 @@ TEST_F_TIMEOUT(limit, kills_inside, 100 * SLOW)
 	TH_LOG("killed after %llu ms", (unsigned long long)(now_ms() - start));
 	EXPECT_EQ(1, cgroup_key(&self->cg, "memory.events", "oom_kill"));
 	EXPECT_EQ(0, cgroup_key(&self->other, "memory.events", "oom_kill"));
-	await(&g);
-	go_on(&g);
+	await(g.out[0]);
+	pass(g.in[1]);
 	EXPECT_EQ(0, child_status(beside));
 	EXPECT_TRUE(WAIT_FOR(10000, cgroup_kernel_bytes(&self->cg) < MB));
 	heap_close(&mine);
@@ -276,13 +253,13 @@ TEST_F_TIMEOUT(memcg, compaction_at_the_limit, 60 * SLOW)
 			if (block_check(block_at(&h, i, i % 8), 512, i, 1) >= 0)
 				_exit(3);
 	}));
-	await(&g);
+	await(g.out[0]);
 	tunable_set("interval_ms", "50");
 	tunable_set("budget_percent", "50");
 	snprintf(limit, sizeof(limit), "%llu", (unsigned long long)
 		 cgroup_get(&self->cg, "memory.current") + 256 * 1024);
 	ASSERT_EQ(0, cgroup_set(&self->cg, "memory.max", limit));
-	go_on(&g);
+	pass(g.in[1]);
 	EXPECT_EQ(0, child_status(pid));
 	EXPECT_EQ(0, cgroup_key(&self->cg, "memory.events", "oom_kill"));
 	tunable_set("interval_ms", "1000");
@@ -312,17 +289,17 @@ TEST_F_TIMEOUT(memcg, child_in_another_group, 60 * SLOW)
 		}
 		_exit(child_status(child));
 	}));
-	await(&g);
+	await(g.out[0]);
 	WAIT_FOR(5000, cgroup_kernel_bytes(&self->cg) >= 16 * MB);
 	mine = cgroup_kernel_bytes(&self->cg);
 	before = cgroup_kernel_bytes(&self->other);
 	EXPECT_GE(MB, before);
-	go_on(&g);
-	await(&g);
+	pass(g.in[1]);
+	await(g.out[0]);
 	EXPECT_TRUE(WAIT_FOR(8000, (his = cgroup_kernel_bytes(&self->other)) >= 16 * MB));
 	EXPECT_GE(18 * MB, his);
 	EXPECT_GE(mine + MB, cgroup_kernel_bytes(&self->cg));
-	go_on(&g);
+	pass(g.in[1]);
 	EXPECT_EQ(0, child_status(pid));
 	EXPECT_TRUE(WAIT_FOR(10000, cgroup_kernel_bytes(&self->other) < MB &&
 			     cgroup_kernel_bytes(&self->cg) < MB));

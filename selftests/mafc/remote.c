@@ -66,8 +66,7 @@ FIXTURE_SETUP(remote)
 {
 	if (access("/dev/mafc", F_OK))
 		SKIP(return, "no /dev/mafc");
-	self->p = mmap(NULL, sizeof(*self->p), PROT_READ | PROT_WRITE,
-		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	self->p = shared_alloc(sizeof(*self->p));
 	ASSERT_NE(MAP_FAILED, self->p);
 	self->pid = spawn(own_heap, self->p);
 	ASSERT_TRUE(WAIT_FOR(10000, atomic_load(&self->p->ready)));

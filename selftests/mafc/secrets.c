@@ -123,27 +123,6 @@ TEST_F_TIMEOUT(secrets, helper_looks, 60 * SLOW)
 	EXPECT_EQ(0, child_status(spawn(look_in_a_new_heap, NULL)));
 }
 
-struct gate { int in[2], out[2]; };
-
-static int gate_open(struct gate *g)
-{
-	return pipe(g->in) || pipe(g->out);
-}
-
-static void signal_to(int fd)
-{
-	if (write(fd, "x", 1) != 1)
-		abort();
-}
-
-static void wait_for(int fd)
-{
-	char c;
-
-	if (read(fd, &c, 1) != 1)
-		_exit(99);
-}
-
 /* A page that holds nothing secret, written so that it is really there. */
 static void plain(struct heap *h)
 {
@@ -203,7 +182,7 @@ static int look_in_a_child(struct heap *h, struct gate *g)
 	uint64_t n;
 	int i;
 
-	wait_for(g->in[0]);		/* the parent has written, or is gone */
+	await(g->in[0]);		/* the parent has written, or is gone */
 	n = seen(h->small, PAGES) + seen(h->large, PAGES);
 	/* Copies of the child's own, into new chunks and old ones. */
 	plain(h);
@@ -245,7 +224,7 @@ TEST_F_TIMEOUT(secrets, of_a_parent, 60 * SLOW)
 		_exit(0);
 	}
 	ASSERT_EQ(0, child_status(middle));
-	signal_to(g.in[1]);
+	pass(g.in[1]);
 	ASSERT_EQ(sizeof(result), read(g.out[0], &result, sizeof(result)));
 	EXPECT_EQ(0, result);
 }
@@ -271,8 +250,8 @@ static int give_back(void *arg)
 			}
 		for (k = 0; k < 3; k++)
 			heap_compact(&h, 0, NULL);
-		signal_to(g->out[1]);
-		wait_for(g->in[0]);
+		pass(g->out[1]);
+		await(g->in[0]);
 	}
 }
 
@@ -285,9 +264,9 @@ TEST_F_TIMEOUT(secrets, of_who_gives_back, 60 * SLOW)
 	ASSERT_EQ(0, gate_open(&g));
 	pid = spawn(give_back, &g);
 	for (i = 0; i < 4; i++) {
-		wait_for(g.out[0]);
+		await(g.out[0]);
 		EXPECT_EQ(0, child_status(spawn(look_in_a_new_heap, NULL)));
-		signal_to(g.in[1]);
+		pass(g.in[1]);
 	}
 	kill(pid, SIGKILL);
 	child_status(pid);

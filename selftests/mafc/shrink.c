@@ -8,8 +8,6 @@
 #define MB	(1024 * 1024UL)
 #define PAGES	4096U	/* 16 MiB of which every second page is given up */
 
-struct gate { int in[2], out[2]; };
-
 FIXTURE(shrink) {
 	struct cgroup cg[2];
 	struct gate gate[2];
@@ -29,17 +27,8 @@ static uint64_t cached(pid_t pid)
 
 static void step(struct gate *g)
 {
-	char c;
-
-	if (write(g->in[1], "x", 1) != 1 || read(g->out[0], &c, 1) != 1)
-		abort();
-}
-
-static bool await(struct gate *g)
-{
-	char c;
-
-	return write(g->out[1], "x", 1) == 1 && read(g->in[0], &c, 1) == 1;
+	pass(g->in[1]);
+	await(g->out[0]);
 }
 
 /* A heap of many holes that the compactor leaves alone; looks at what is left. */
@@ -47,21 +36,19 @@ static int holes(const struct cgroup *cg, struct gate *g)
 {
 	struct heap h;
 	unsigned int i;
-	char c;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (cgroup_enter(cg) || heap_open(&h, 0) || heap_policy(&h, false))
 		return 1;
-	if (read(g->in[0], &c, 1) != 1)
-		return 2;
+	await(g->in[0]);
 	map_set(h.large_map, 0, PAGES);
 	for (i = 0; i < PAGES; i++)
 		block_fill(h.large + i * PAGE, PAGE, i, 1);
 	for (i = 0; i < PAGES; i += 2)
 		if (heap_release(&h, i, 1, NULL))
 			return 3;
-	if (!await(g))
-		return 4;
+	pass(g->out[1]);
+	await(g->in[0]);
 	for (i = 0; i < PAGES; i++)
 		if (i & 1 ? block_check(h.large + i * PAGE, PAGE, i, 1) >= 0 :
 			    *(uint64_t *)(h.large + i * PAGE))
@@ -79,8 +66,7 @@ FIXTURE_SETUP(shrink)
 	for (i = 0; i < 2; i++) {
 		if (cgroup_make(&self->cg[i], i ? "shrink2" : "shrink"))
 			SKIP(return, "no memory cgroup");
-		ASSERT_EQ(0, pipe(self->gate[i].in));
-		ASSERT_EQ(0, pipe(self->gate[i].out));
+		ASSERT_EQ(0, gate_open(&self->gate[i]));
 		self->pid[i] = fork();
 		if (!self->pid[i])
 			_exit(holes(&self->cg[i], &self->gate[i]));

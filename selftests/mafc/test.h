@@ -186,6 +186,38 @@ static inline pid_t spawn(int (*fn)(void *arg), void *arg)
 	return pid;
 }
 
+/*
+ * Lockstep with a child: one byte each way.  The child awaits in[0] and passes
+ * out[1].  Who waits for somebody who is gone ends, and fails.
+ */
+struct gate { int in[2], out[2]; };
+
+static inline int gate_open(struct gate *g)
+{
+	return pipe(g->in) || pipe(g->out);
+}
+
+static inline void pass(int fd)
+{
+	if (write(fd, "x", 1) != 1)
+		abort();
+}
+
+static inline void await(int fd)
+{
+	char c;
+
+	if (read(fd, &c, 1) != 1)
+		_exit(99);
+}
+
+/* Memory that children share, zeros; or MAP_FAILED. */
+static inline void *shared_alloc(size_t size)
+{
+	return mmap(NULL, size, PROT_READ | PROT_WRITE,
+		    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+}
+
 /* The debug kernel is ten times slower: tests that only need time do less. */
 static inline bool slow_kernel(void)
 {

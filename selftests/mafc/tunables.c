@@ -348,7 +348,6 @@ static int frozen(void *arg)
 	struct heap h;
 	unsigned int k;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (cgroup_enter(cg) || heap_open(&h, 0))
 		return 1;
 	make_sparse(&h, 400);
