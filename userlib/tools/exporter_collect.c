@@ -53,7 +53,7 @@ static void rank(void)
 		known.worst[k] = p;
 		known.shown += known.shown < known.top;
 	}
-	sum->fragmentation = sum->held ? dead(sum) * 10000 / sum->held : 0;
+	sum->fragmentation = fragmentation(sum->held, sum->live);
 }
 
 static void proc_unlink(struct proc **at)

@@ -27,6 +27,12 @@ int reader_open(void);
 /* -ESRCH, -EPERM, or -ENODEV where the process has no heap. */
 int reader_stat(int fd, pid_t pid, struct mafc_stat *st);
 
+/* In 1/100 of a per cent, as in struct mafc_stat. */
+static inline uint64_t fragmentation(uint64_t held, uint64_t live)
+{
+	return held > live ? 10000 * (held - live) / held : 0;
+}
+
 struct heap_info {
 	pid_t pid;
 	char comm[64];

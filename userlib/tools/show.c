@@ -169,7 +169,7 @@ ssize_t sum_heaps(int fd, bool (*only)(pid_t pid), struct mafc_stat *sum)
 		sum->live += list[i].stat.live;
 		sum->meshed += list[i].stat.meshed;
 	}
-	sum->fragmentation = sum->held > sum->live ? 10000 * (sum->held - sum->live) / sum->held : 0;
+	sum->fragmentation = fragmentation(sum->held, sum->live);
 	free(list);
 	return n;
 }
@@ -481,7 +481,7 @@ static void put_class(const struct classes *c, unsigned int i)
 	put("spans", 0, c->of[i].spans);
 	put("live", 'B', live);
 	put("held", 'B', held);
-	put("external", '%', held > live ? 10000 * (held - live) / held : 0);
+	put("external", '%', fragmentation(held, live));
 	/* By the requests since the start: the sizes of those that are live are not known. */
 	put("internal", '%', n.requested && n.requested < given ? 10000 - 1e4 * n.requested / given : 0);
 	put("allocs", 0, n.allocs);
