@@ -656,7 +656,6 @@ static void improve(struct worker *w)
 				    1);
 	if (mesh_all(w))
 		evacuate(w);
-	mafc_pool_trim(heap->pool, RESERVE_PART);
 }
 
 /**
@@ -688,6 +687,7 @@ int mafc_compact_now(struct mafc_heap *heap, struct mafc_compact *arg)
 	worker_prepare(w);	/* without it, there is no meshing */
 	if (scan(w)) {
 		improve(w);
+		mafc_pool_trim(heap->pool, RESERVE_PART);
 		if (arg->flags & MAFC_COMPACT_SHUFFLE)
 			shuffle(w);
 	}
@@ -804,6 +804,20 @@ static bool predict(struct worker *w)
 	return forecast.high_ppm > 500000;
 }
 
+/* Drops pages, and gives back what is free; more where it is, or will be, needed. */
+static void coalesce(struct worker *w)
+{
+	struct mafc_heap *heap = w->heap;
+
+	worker_prepare(w);
+	if (!scan(w))
+		return;
+	if (predict(w) || mafc_heap_fragmentation(heap) >=
+			  100 * READ_ONCE(mafc_threshold_percent))
+		improve(w);
+	mafc_pool_trim(heap->pool, RESERVE_PART);
+}
+
 static void visit(struct worker *w, struct mafc_heap *heap)
 {
 	u64 faults = atomic64_read(&heap->count[MAFC_N_FAULTS]);
@@ -811,20 +825,12 @@ static void visit(struct worker *w, struct mafc_heap *heap)
 	struct mem_cgroup *memcg = get_mem_cgroup_from_mm(heap->mm);
 	struct mem_cgroup *old = set_active_memcg(memcg);
 	u64 gain = gain_count(heap);
-	bool expect_high;
 
 	w->heap = heap;
 	w->act = true;
 	w->idle = faults == heap->last_faults;
-	worker_prepare(w);
-	if (READ_ONCE(heap->compact) && scan(w)) {
-		expect_high = predict(w);
-		if (expect_high || mafc_heap_fragmentation(heap) >=
-				   100 * READ_ONCE(mafc_threshold_percent))
-			improve(w);
-		else	/* plain coalescing */
-			mafc_pool_trim(heap->pool, RESERVE_PART);
-	}
+	if (READ_ONCE(heap->compact))
+		coalesce(w);
 	if (READ_ONCE(heap->cow))
 		mafc_try_uncow(heap);
 	set_active_memcg(old);
