@@ -4,62 +4,57 @@
  *
  * DOC: overview
  *
- * /dev/mafc gives a process (an mm, not a file descriptor) one heap.  The heap
- * is three mappings of the device, at fixed offsets:
+ * /dev/mafc gives a process (an mm, not a file descriptor) one heap: three mappings of the device.
  *
- *   MAFC_OFF_META   a header page, two page maps and one descriptor per small
- *                   page.  Written by the library, read and in part written by
- *                   the kernel.
- *   MAFC_OFF_SMALL  pages that hold spans of small blocks.  Meshed, moved and
- *                   dropped by the kernel.
+ *   MAFC_OFF_META   a header page, two page maps and one descriptor per small page.  Written by
+ *                   the library, read and in part written by the kernel.
+ *   MAFC_OFF_SMALL  pages that hold spans of small blocks.  Meshed, moved and dropped.
  *   MAFC_OFF_LARGE  pages that hold large blocks.  Moved and dropped.
  *
- * The order of calls is open(), MAFC_IOC_SETUP, three times mmap(MAP_SHARED),
- * after which the descriptor may be closed: ioctls on any descriptor of the
- * device act on the caller's heap, and the mappings keep it alive.
+ * The order of calls is open(), MAFC_IOC_SETUP, three times mmap(MAP_SHARED), after which the
+ * descriptor may be closed: ioctls on any descriptor of the device act on the caller's heap, and
+ * the mappings keep it alive.
  *
- * A page may be touched only while its bit in the page map is set; a touch of
- * any other page raises SIGBUS, once the kernel has taken the page away.  Small pages that come back into use hold
- * whatever this process left in them; large pages come back as zeros.
+ * A page may be touched only while its bit in the page map is set; a touch of any other page
+ * raises SIGBUS, once the kernel has taken the page away.  Small pages that come back into use
+ * hold whatever this process left in them; large pages come back as zeros.
  *
  * DOC: spans
  *
- * A span is a run of small pages with blocks of one size.  Its descriptor is
- * that of its first page; the descriptors of the others say MAFC_SPAN_TAIL and
- * how far the first one is.  The state word changes by compare-and-swap only:
+ * A span is a run of small pages with blocks of one size.  Its descriptor is that of its first
+ * page; the descriptors of the others say MAFC_SPAN_TAIL and how far the first one is.  The state
+ * word changes by compare-and-swap only:
  *
- *   ATTACHED -> IDLE      library: nobody hands out blocks of it any longer
- *   IDLE -> ATTACHED      library: hand out blocks of it again
- *   IDLE -> BUSY          kernel: it is being meshed or dissolved
- *   BUSY -> IDLE          kernel: done, or called off
- *   BUSY -> MESHED        kernel: its blocks live in the span @canonical now
- *   MESHED -> NONE        kernel: no live block is left and the library's lists
- *   BUSY -> NONE          do not hold it; its page-map bits are cleared after
- *   MESHED -> DEAD        kernel: as above, but MAFC_SPAN_LISTED is set:
- *   BUSY -> DEAD          the library unlists it and sets NONE itself
- *   ATTACHED -> NONE      library: the span is given up; then its bits are
- *                         cleared.  Never while MAFC_SPAN_ROOT is set.
+ *   ATTACHED -> IDLE     library: nobody hands out blocks of it any longer
+ *   IDLE -> ATTACHED     library: hand out blocks of it again
+ *   IDLE -> BUSY         kernel: it is being meshed or dissolved
+ *   BUSY -> IDLE         kernel: done, or called off
+ *   BUSY -> MESHED       kernel: its blocks live in the span @canonical now
+ *   MESHED, BUSY -> NONE kernel: no live block is left and the library's lists do not hold it;
+ *                        its page-map bits are cleared after
+ *   MESHED, BUSY -> DEAD kernel: as above, but MAFC_SPAN_LISTED is set: the library unlists it
+ *                        and sets NONE itself
+ *   ATTACHED -> NONE     library: the span is given up; then its bits are cleared.  Never while
+ *                        MAFC_SPAN_ROOT is set.
  *
- * MAFC_SPAN_LISTED is set and cleared by the library alone, MAFC_SPAN_ROOT by
- * the kernel alone; both survive the other side's transitions.
+ * MAFC_SPAN_LISTED is set and cleared by the library alone, MAFC_SPAN_ROOT by the kernel alone;
+ * both survive the other side's transitions.
  *
- * A set bit of the bitmap is a block that is allocated or in a thread's cache.
- * To allocate, set bits of an ATTACHED span with an atomic OR, before the block
- * is touched.  To free a block, find the root by following @canonical until a
- * descriptor names itself, and clear the bit there with an atomic AND; if the
- * bit was clear already, look the root up again: when it is still the same,
+ * A set bit of the bitmap is a block that is allocated or in a thread's cache.  To allocate, set
+ * bits of an ATTACHED span with an atomic OR, before the block is touched.  To free a block, find
+ * the root by following @canonical until a descriptor names itself, and clear the bit there with
+ * an atomic AND; if the bit was clear already, look the root up again: when it is still the same,
  * the block had been freed before.
  *
  * DOC: errors
  *
- * Every structure starts with its own size and with flags; the kernel takes
- * older (shorter) and newer (longer) ones whose unknown part is zero.
+ * Every structure starts with its own size and with flags, 0 unless said; padding is 0.  The
+ * kernel takes older (shorter) and newer (longer) ones whose unknown part is zero.
  *
  *   ENOTTY   no such ioctl
- *   EINVAL   an unknown flag, non-zero padding, a value out of range, a
- *            structure shorter than its first version
- *   E2BIG    a longer structure whose unknown part is not zero, or which is
- *            longer than a page
+ *   EINVAL   an unknown flag, non-zero padding, a value out of range, a structure shorter than
+ *            its first version
+ *   E2BIG    a structure longer than a page, or whose unknown part is not zero
  *   EFAULT   the structure cannot be read or written
  *   ENODEV   the caller has no heap (of MAFC_IOC_SETUP: not before mmap)
  *   EEXIST   MAFC_IOC_SETUP: the caller has a heap already
@@ -68,8 +63,8 @@
  *   ENOMEM   no memory, or over the limit of the memory cgroup
  *   EINTR    a signal arrived; what had been done stays done
  *
- * An ioctl that fails has changed nothing, with these exceptions: EINTR as
- * said; MAFC_IOC_RELEASE with ENOMEM may have dropped a part of the range.
+ * An ioctl that fails has changed nothing, with these exceptions: EINTR as said; MAFC_IOC_RELEASE
+ * with ENOMEM may have dropped a part of the range.
  */
 #ifndef _UAPI_MAFC_H
 #define _UAPI_MAFC_H
@@ -104,73 +99,43 @@
 #define MAFC_SPAN_LISTED	0x100U	/* library: it is in one of my lists */
 #define MAFC_SPAN_ROOT		0x200U	/* kernel: others are meshed into it */
 
-/**
- * struct mafc_span - descriptor of a span, one per page of the small region
- * @bitmap: one bit per block; bits at and over @nblocks are zero
- * @state: MAFC_SPAN_* and flags; atomic
- * @canonical: page index of the span that holds the blocks; own index unless
- *	meshed; atomic
- * @block_size: bytes per block, a multiple of 16
- * @nblocks: blocks in the span, at most MAFC_SPAN_BLOCKS_MAX
- * @npages: pages of the span, at most MAFC_SPAN_PAGES_MAX
- * @head: TAIL only: distance to the span's first page, in pages
- * @size_class: the library's own; the kernel does not look at it
- * @lib: the library's own (list links and the like)
- *
- * Page indices count pages from the start of the small region.
- */
+/* Descriptor of a span, one per page of the small region; spans are named by page index there. */
 struct mafc_span {
-	__u64 bitmap[4];
-	__u32 state;
-	__u32 canonical;
-	__u32 block_size;
-	__u16 nblocks;
-	__u16 npages;
-	__u16 head;
-	__u16 size_class;
-	__u32 lib[3];
+	__u64 bitmap[4];		/* one bit per block; bits at and over @nblocks are zero */
+	__u32 state;			/* MAFC_SPAN_* and flags; atomic */
+	__u32 canonical;		/* the span that holds the blocks; atomic */
+	__u32 block_size;		/* bytes per block, a multiple of 16 */
+	__u16 nblocks;			/* blocks in the span, at most MAFC_SPAN_BLOCKS_MAX */
+	__u16 npages;			/* pages of the span, at most MAFC_SPAN_PAGES_MAX */
+	__u16 head;			/* TAIL only: distance to the span's first page, in pages */
+	__u16 size_class;		/* the library's own; the kernel does not look at it */
+	__u32 lib[3];			/* the library's own (list links and the like) */
 };
 
 #define MAFC_CLASSES_MAX	96
 
-/**
- * struct mafc_class_count - what was asked of one size class, since the start
- * @block_size: bytes per block of new spans; 0 where the class is not in use
- * @allocs: blocks handed out
- * @frees: blocks taken back
- * @requested: sum of the sizes that the program asked for, bytes
- */
+/* What was asked of one size class, since the start. */
 struct mafc_class_count {
-	__u64 block_size;
-	__u64 allocs;
-	__u64 frees;
-	__u64 requested;
+	__u64 block_size;		/* bytes, of new spans; 0: the class is not in use */
+	__u64 allocs;			/* blocks handed out */
+	__u64 frees;			/* blocks taken back */
+	__u64 requested;		/* sum of the sizes that the program asked for, bytes */
 };
 
 #define MAFC_META_MAGIC		0x4346414dU	/* "MAFC" */
 
-/**
- * struct mafc_meta - the header, at the start of the meta region
- * @magic: MAFC_META_MAGIC, set last by the library
- * @nclasses: entries of @classes in use
- * @large_live: bytes of large blocks now allocated
- * @large_allocs: large blocks handed out since the start
- * @large_frees: large blocks taken back since the start
- * @pad: zero
- * @classes: the small classes
- *
- * Counters are published from time to time (refill, flush) and only grow,
- * @large_live excepted.  They feed statistics and prediction; nothing that
- * matters for correctness depends on them.
+/*
+ * The header, at the start of the meta region.  Counters are published from time to time and only
+ * grow, @large_live excepted.  Nothing that matters for correctness depends on them.
  */
 struct mafc_meta {
-	__u32 magic;
-	__u32 nclasses;
-	__u64 large_live;
-	__u64 large_allocs;
-	__u64 large_frees;
+	__u32 magic;			/* MAFC_META_MAGIC, set last by the library */
+	__u32 nclasses;			/* entries of @classes in use */
+	__u64 large_live;		/* bytes of large blocks now allocated */
+	__u64 large_allocs;		/* large blocks handed out since the start */
+	__u64 large_frees;		/* large blocks taken back since the start */
 	__u64 pad[4];
-	struct mafc_class_count classes[MAFC_CLASSES_MAX];
+	struct mafc_class_count classes[MAFC_CLASSES_MAX];	/* the small classes */
 };
 
 /* &struct mafc_info.features */
@@ -180,182 +145,103 @@ struct mafc_meta {
 #define MAFC_FEATURE_FORK_COW	(1ULL << 3)
 #define MAFC_FEATURE_REMAP	(1ULL << 4)
 
-/**
- * struct mafc_info - MAFC_IOC_INFO: versions and limits
- * @size: sizeof(struct mafc_info)
- * @flags: 0
- * @abi_version: out: MAFC_ABI_VERSION of the module
- * @page_size: out: bytes
- * @features: out: MAFC_FEATURE_*
- * @region_align: out: see MAFC_REGION_ALIGN
- * @region_max: out: see MAFC_REGION_MAX
- */
+/* MAFC_IOC_INFO: versions and limits. */
 struct mafc_info {
 	__u32 size;
 	__u32 flags;
-	__u32 abi_version;
-	__u32 page_size;
-	__aligned_u64 features;
-	__u32 region_align;
-	__u32 region_max;
+	__u32 abi_version;		/* out: MAFC_ABI_VERSION of the module */
+	__u32 page_size;		/* out: bytes */
+	__aligned_u64 features;		/* out: MAFC_FEATURE_* */
+	__u32 region_align;		/* out: see MAFC_REGION_ALIGN */
+	__u32 region_max;		/* out: see MAFC_REGION_MAX */
 };
 
-/**
- * struct mafc_setup - MAFC_IOC_SETUP: make the caller's heap
- * @size: sizeof(struct mafc_setup)
- * @flags: 0
- * @small_pages: in: pages of the small region
- * @large_pages: in: pages of the large region
- * @meta_bytes: out: length of the meta region
- * @small_map: out: offset of the small page map in the meta region, bytes
- * @large_map: out: offset of the large page map
- * @spans: out: offset of the array of struct mafc_span
- *
- * A page map has one bit per page, bit 0 of word 0 (64 bits) first.
- */
+/* MAFC_IOC_SETUP: make the heap.  Page maps: a bit per page, bit 0 of 64-bit word 0 first. */
 struct mafc_setup {
 	__u32 size;
 	__u32 flags;
-	__u32 small_pages;
-	__u32 large_pages;
-	__aligned_u64 meta_bytes;
-	__aligned_u64 small_map;
-	__aligned_u64 large_map;
-	__aligned_u64 spans;
+	__u32 small_pages;		/* in: pages of the small region */
+	__u32 large_pages;		/* in: pages of the large region */
+	__aligned_u64 meta_bytes;	/* out: length of the meta region, bytes */
+	__aligned_u64 small_map;	/* out: offset of the small page map in it, bytes */
+	__aligned_u64 large_map;	/* out: offset of the large page map */
+	__aligned_u64 spans;		/* out: offset of the array of struct mafc_span */
 };
 
 #define MAFC_STALL_BUCKETS	24
 
-/**
- * struct mafc_stat - MAFC_IOC_STAT: the state of a heap
- * @size: sizeof(struct mafc_stat)
- * @flags: 0
- * @pid: in: whose heap; 0 is the caller's own
- * @state: out: PFM state, 0 Low, 1 Medium, 2 High
- * @held: out: bytes of physical memory charged to the heap
- * @cached: out: of these, bytes in no page of the heap (free in chunks)
- * @live: out: bytes in allocated blocks, as of the last scan
- * @mapped: out: bytes of virtual pages that have a physical page
- * @fragmentation: out: (held - live) / held in 1/100 of a per cent
- * @largest_free: out: largest contiguous free run in the chunks, bytes
- * @free_blocks: out: number of free runs of 2^i pages, by i
- * @meshed: out: virtual pages meshed since the start
- * @moved: out: physical pages moved since the start
- * @dropped: out: pages dropped since the start
- * @pinned: out: times a page was left alone because something held it
- * @chunks_returned: out: whole chunks given back to the system
- * @faults: out: page faults served
- * @cow_copies: out: pages copied after fork
- * @compactions: out: passes of the compactor that gained something
- * @away_max_ns: out: longest time a page was in motion
- * @stall: out: waits of threads for pages in motion, by log2(ns)
- * @high_ppm: out: predicted probability of High within 10 steps, 1/10^6
- * @pad: zero
- */
+/* MAFC_IOC_STAT: the state of a heap; counts are since its start. */
 struct mafc_stat {
 	__u32 size;
 	__u32 flags;
-	__s32 pid;
-	__u32 state;
-	__aligned_u64 held;
-	__aligned_u64 cached;
-	__aligned_u64 live;
-	__aligned_u64 mapped;
-	__aligned_u64 fragmentation;
-	__aligned_u64 largest_free;
-	__aligned_u64 free_blocks[10];
-	__aligned_u64 meshed;
-	__aligned_u64 moved;
-	__aligned_u64 dropped;
-	__aligned_u64 pinned;
-	__aligned_u64 chunks_returned;
-	__aligned_u64 faults;
-	__aligned_u64 cow_copies;
-	__aligned_u64 compactions;
-	__aligned_u64 away_max_ns;
-	__aligned_u64 stall[MAFC_STALL_BUCKETS];
-	__u32 high_ppm;
+	__s32 pid;			/* in: whose heap; 0 is the caller's own */
+	__u32 state;			/* out: PFM state, 0 Low, 1 Medium, 2 High */
+	__aligned_u64 held;		/* out: bytes of physical memory charged to the heap */
+	__aligned_u64 cached;		/* out: of these, bytes free in chunks */
+	__aligned_u64 live;		/* out: bytes in allocated blocks, as of the last scan */
+	__aligned_u64 mapped;		/* out: bytes of virtual pages that have a physical page */
+	__aligned_u64 fragmentation;	/* out: (held - live) / held in 1/100 of a per cent */
+	__aligned_u64 largest_free;	/* out: largest contiguous free run in the chunks, bytes */
+	__aligned_u64 free_blocks[10];	/* out: number of free runs of 2^i pages, by i */
+	__aligned_u64 meshed;		/* out: virtual pages meshed */
+	__aligned_u64 moved;		/* out: physical pages moved */
+	__aligned_u64 dropped;		/* out: pages dropped */
+	__aligned_u64 pinned;		/* out: times that a page was in use elsewhere */
+	__aligned_u64 chunks_returned;	/* out: whole chunks given back to the system */
+	__aligned_u64 faults;		/* out: page faults served */
+	__aligned_u64 cow_copies;	/* out: pages copied after fork */
+	__aligned_u64 compactions;	/* out: passes of the compactor that gained something */
+	__aligned_u64 away_max_ns;	/* out: longest time a page was in motion */
+	__aligned_u64 stall[MAFC_STALL_BUCKETS];	/* out: waits for them, by log2(ns) */
+	__u32 high_ppm;			/* out: probability of High within 10 steps, 1/10^6 */
 	__u32 pad;
 };
 
 /* Move pages even where it gains nothing: for tests and measurements. */
 #define MAFC_COMPACT_SHUFFLE	(1U << 0)
 
-/**
- * struct mafc_compact - MAFC_IOC_COMPACT: compact the caller's heap now
- * @size: sizeof(struct mafc_compact)
- * @flags: MAFC_COMPACT_*
- * @budget_us: in: stop after this many microseconds; 0 is one full pass
- * @meshed: out: virtual pages meshed by this call
- * @moved: out: physical pages moved
- * @dropped: out: pages dropped
- * @released: out: bytes given back to the system
- *
- * Works also where compaction is switched off for the heap or the device.
- */
+/* MAFC_IOC_COMPACT: compact the heap now, even where compaction is switched off. */
 struct mafc_compact {
 	__u32 size;
-	__u32 flags;
-	__aligned_u64 budget_us;
-	__aligned_u64 meshed;
-	__aligned_u64 moved;
-	__aligned_u64 dropped;
-	__aligned_u64 released;
+	__u32 flags;			/* MAFC_COMPACT_* */
+	__aligned_u64 budget_us;	/* in: stop after so many; 0 is one full pass */
+	__aligned_u64 meshed;		/* out: virtual pages meshed by this call */
+	__aligned_u64 moved;		/* out: physical pages moved */
+	__aligned_u64 dropped;		/* out: pages dropped */
+	__aligned_u64 released;		/* out: bytes given back to the system */
 };
 
-/**
- * struct mafc_release - MAFC_IOC_RELEASE: drop pages of the large region
- * @size: sizeof(struct mafc_release)
- * @flags: 0
- * @offset: in: from the start of the large region, bytes, page aligned
- * @length: in: bytes, page aligned
- * @released: out: bytes dropped
- *
- * The contents are lost; the next touch finds zeros.
- */
+/* MAFC_IOC_RELEASE: drop pages of the large region; the next touch finds zeros. */
 struct mafc_release {
 	__u32 size;
 	__u32 flags;
-	__aligned_u64 offset;
-	__aligned_u64 length;
-	__aligned_u64 released;
+	__aligned_u64 offset;		/* in: in the large region, bytes, page aligned */
+	__aligned_u64 length;		/* in: bytes, page aligned */
+	__aligned_u64 released;		/* out: bytes dropped */
 };
 
-/**
- * struct mafc_remap - MAFC_IOC_REMAP: move pages within the large region
- * @size: sizeof(struct mafc_remap)
- * @flags: 0
- * @from: in: offset in the large region, bytes, page aligned
- * @to: in: likewise; the ranges must not overlap
- * @length: in: bytes, page aligned
- *
- * What was at @from is at @to afterwards, what was at @to is lost, and @from
- * reads as zeros.  No byte is copied.
+/*
+ * MAFC_IOC_REMAP: move pages within the large region, without copying.  What was at @to is lost;
+ * @from reads as zeros.
  */
 struct mafc_remap {
 	__u32 size;
 	__u32 flags;
-	__aligned_u64 from;
-	__aligned_u64 to;
-	__aligned_u64 length;
+	__aligned_u64 from;		/* in: likewise */
+	__aligned_u64 to;		/* in: likewise; the ranges must not overlap */
+	__aligned_u64 length;		/* in: likewise */
 };
 
 /* &struct mafc_policy.set: which members are to be changed */
 #define MAFC_POLICY_COMPACT	(1U << 0)
 #define MAFC_POLICY_RESET_PEAKS	(1U << 1)
 
-/**
- * struct mafc_policy - MAFC_IOC_POLICY: settings of the caller's heap
- * @size: sizeof(struct mafc_policy)
- * @flags: 0
- * @set: in: MAFC_POLICY_*
- * @compact: in/out: 1: the compactor may work on this heap; 0: it may not
- */
+/* MAFC_IOC_POLICY: settings of the heap. */
 struct mafc_policy {
 	__u32 size;
 	__u32 flags;
-	__u32 set;
-	__u32 compact;
+	__u32 set;			/* in: MAFC_POLICY_* */
+	__u32 compact;			/* in/out: may the compactor work on this heap? 0 or 1 */
 };
 
 #define MAFC_IOC_MAGIC		0xD5
