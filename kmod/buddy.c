@@ -2,13 +2,8 @@
 /*
  * buddy.c - a buddy system over page offsets, with lazy coalescing
  *
- * Invariants, between calls:
- *   - a page is in at most one free block, and its used bit is clear if and
- *     only if it is in one;
- *   - level(o)->nfree is the number of set bits of the tree at that level,
- *     free_pages the number of clear used bits;
- *   - pairs is the number of nodes n with n and n ^ 1 both free: 0 means that
- *     everything is coalesced.
+ * Between calls a page is in at most one free block, and its used bit is clear if and only if it
+ * is in one; nfree, free_pages and pairs count what the bitmaps say.
  */
 #include "buddy.h"
 
@@ -59,10 +54,7 @@ static bool node_free(const struct mafc_buddy *b, unsigned int node)
 	return tree(b)[node / 64] >> (node % 64) & 1;
 }
 
-/*
- * The runs of bits below are powers of two in length and aligned to it: they
- * are a part of one word or whole words.
- */
+/* Runs of bits are powers of two in length and aligned: a part of one word or whole words. */
 static u64 run_mask(unsigned int first, unsigned int len)
 {
 	return len >= 64 ? ~0ULL : ((1ULL << len) - 1) << (first % 64);
@@ -160,7 +152,7 @@ static void used_change(struct mafc_buddy *b, unsigned int off,
 	b->free_pages += set ? -(1u << order) : 1u << order;
 }
 
-/* True where all pages of the block are used (@set) or free (!@set). */
+/* Are all pages of the block used (@set) or free (!@set)? */
 static bool used_is(const struct mafc_buddy *b, unsigned int off,
 		    unsigned int order, bool set)
 {
@@ -229,24 +221,14 @@ static bool bad_block(const struct mafc_buddy *b, unsigned int off,
 	       (off & ((1u << order) - 1));
 }
 
-/**
- * mafc_buddy_size() - memory that a buddy needs
- * @order: of the buddy, 0 to MAFC_BUDDY_ORDER_MAX
- *
- * Return: bytes, a multiple of 8: 80 for 16 pages, 296 for 512, 24.7 KiB for
- * 65,536.
- */
+/* Bytes that a buddy of order 0 to MAFC_BUDDY_ORDER_MAX needs: 80 for 16 pages, 296 for 512. */
 size_t mafc_buddy_size(unsigned int order)
 {
 	return sizeof(struct mafc_buddy) +
 	       sizeof(u64) * (order + 1 + tree_words(order) + used_words(order));
 }
 
-/**
- * mafc_buddy_init() - make a buddy all of whose pages are free
- * @b: memory of mafc_buddy_size() bytes, aligned to 8
- * @order: it is to manage 2^order pages; 0 to MAFC_BUDDY_ORDER_MAX
- */
+/* Makes a buddy all of whose pages are free, in memory aligned to 8. */
 void mafc_buddy_init(struct mafc_buddy *b, unsigned int order)
 {
 	memset(b, 0, mafc_buddy_size(order));
@@ -257,16 +239,10 @@ void mafc_buddy_init(struct mafc_buddy *b, unsigned int order)
 	node_insert(b, 1);
 }
 
-/**
- * mafc_buddy_alloc() - allocate a block of 2^order pages
- * @b: the buddy
- * @order: of the block
- *
- * The smallest free block that is large enough is taken, the lowest of its
- * order, so that allocations gather at low offsets.  Where none is there but
- * uncoalesced blocks make one up, just these are merged.
- *
- * Return: the offset, in pages; -ENOSPC if no such run is free.
+/*
+ * Allocates a block: of the smallest free one that is large enough, the lowest of its order, so
+ * that allocations gather at low offsets; else by merging just what makes one up. Return: the
+ * offset in pages; -ENOSPC if no such run is free.
  */
 int mafc_buddy_alloc(struct mafc_buddy *b, unsigned int order)
 {
@@ -283,18 +259,10 @@ int mafc_buddy_alloc(struct mafc_buddy *b, unsigned int order)
 	return off < 0 ? off : claim(b, node_at(b, off, order));
 }
 
-/**
- * mafc_buddy_free() - free a block
- * @b: the buddy
- * @off: its first page, a multiple of 2^order
- * @order: of the block: any aligned run of allocated pages may be freed,
- *	whatever allocations it was part of
- *
- * Coalesces as far up as no order on the way lacks free blocks, see
- * mafc_buddy_set_lazy().
- *
- * Return: 0; -EINVAL if there is no such block or one of its pages is free
- * already.  Nothing has changed then.
+/*
+ * Frees any aligned run of allocated pages, whatever allocations it was part of, and coalesces
+ * as far up as no order on the way lacks free blocks. Return: 0; -EINVAL, with nothing changed,
+ * if there is no such block or one of its pages is free.
  */
 int mafc_buddy_free(struct mafc_buddy *b, unsigned int off, unsigned int order)
 {
@@ -314,26 +282,15 @@ int mafc_buddy_free(struct mafc_buddy *b, unsigned int off, unsigned int order)
 	return 0;
 }
 
-/**
- * mafc_buddy_is_used() - whether a page is allocated
- * @b: the buddy
- * @off: the page
- *
- * Return: true if it is, or if there is no such page.
- */
+/* True also if there is no such page. */
 bool mafc_buddy_is_used(const struct mafc_buddy *b, unsigned int off)
 {
 	return bad_block(b, off, 0) || used_is(b, off, 0, true);
 }
 
-/**
- * mafc_buddy_set_lazy() - say how many free blocks to keep at each order
- * @b: the buddy
- * @target: by order, 0 up to that of the buddy: a freed block is not merged
- *	with its buddy while fewer free blocks of its order are there.  All
- *	zeros, the state after init: coalesce at once.
- *
- * Takes effect with the next free; mafc_buddy_flush() settles what is there.
+/*
+ * A freed block is not merged while fewer than @target[order] of its order are free. All zeros,
+ * the state after init: coalesce at once. Takes effect with the next free.
  */
 void mafc_buddy_set_lazy(struct mafc_buddy *b, const u16 target[])
 {
@@ -343,12 +300,7 @@ void mafc_buddy_set_lazy(struct mafc_buddy *b, const u16 target[])
 		level(b, o)->lazy = target[o];
 }
 
-/**
- * mafc_buddy_flush() - coalesce everything
- * @b: the buddy
- *
- * O(pages / 32) where merges had been put off, else O(1).
- */
+/* Coalesces everything: O(pages / 32) where merges had been put off, else O(1). */
 void mafc_buddy_flush(struct mafc_buddy *b)
 {
 	unsigned int o, i;
@@ -372,12 +324,7 @@ void mafc_buddy_flush(struct mafc_buddy *b)
 	}
 }
 
-/**
- * mafc_buddy_largest() - order of the largest block that can be allocated
- * @b: the buddy
- *
- * Return: the order, as if everything were coalesced; -1 when no page is free.
- */
+/* Order of the largest block, as if everything were coalesced; -1 when no page is free. */
 int mafc_buddy_largest(const struct mafc_buddy *b)
 {
 	int o;
@@ -389,11 +336,7 @@ int mafc_buddy_largest(const struct mafc_buddy *b)
 	return o;
 }
 
-/**
- * mafc_buddy_counts() - number of free blocks by order, as they lie
- * @b: the buddy
- * @counts: out: one entry for each order, 0 up to that of the buddy
- */
+/* Number of free blocks by order, as they lie. */
 void mafc_buddy_counts(const struct mafc_buddy *b, u32 counts[])
 {
 	unsigned int o;
@@ -402,13 +345,7 @@ void mafc_buddy_counts(const struct mafc_buddy *b, u32 counts[])
 		counts[o] = level(b, o)->nfree;
 }
 
-/**
- * mafc_hist_add() - count a request
- * @h: the histogram
- * @order: what was asked for; over MAFC_BUDDY_ORDER_MAX counts as that
- *
- * O(1) on average: every MAFC_HIST_HALF_LIFE requests all counts are halved.
- */
+/* Counts a request; an order over MAFC_BUDDY_ORDER_MAX counts as that. O(1) on average. */
 void mafc_hist_add(struct mafc_hist *h, unsigned int order)
 {
 	unsigned int o;
@@ -424,14 +361,9 @@ void mafc_hist_add(struct mafc_hist *h, unsigned int order)
 	}
 }
 
-/**
- * mafc_hist_targets() - lazy targets for mafc_buddy_set_lazy()
- * @h: the histogram
- * @order: of the buddy
- * @target: out: one entry for each order, 0 up to @order
- *
- * An order that had at least 1/16 of the requests may keep free blocks: its
- * share of half the buddy's pages.  The others coalesce at once.
+/*
+ * Targets for mafc_buddy_set_lazy(): an order with at least 1/16 of the requests may keep its
+ * share of half the buddy's pages, the others coalesce at once.
  */
 void mafc_hist_targets(const struct mafc_hist *h, unsigned int order,
 		       u16 target[])

@@ -2,8 +2,7 @@
 /*
  * markov.c - the predictive fragmentation model (PFM)
  *
- * A place is a band of fragmentation and a context.  Bands 0 and 1 are Low,
- * 2 to 4 Medium, 5 High.
+ * A place is a band of fragmentation (0 and 1 are Low, 2 to 4 Medium, 5 High) and a context.
  */
 #include "markov.h"
 
@@ -43,8 +42,8 @@ static unsigned int place_at(unsigned int band, unsigned int context)
 }
 
 /*
- * What the heap is doing: four bits, for entropy, free rate and size well over
- * their means, and for no High of late.  Moves the means.
+ * What the heap is doing: four bits, for entropy, free rate and size well over their means, and
+ * for no High of late. Moves the means.
  */
 static unsigned int context_of(struct mafc_pfm *p,
 			       const struct mafc_pfm_sample *s)
@@ -131,7 +130,6 @@ static void band_row(const struct mafc_pfm *p, unsigned int band,
 		row[b] /= sum;
 }
 
-/* The rows of all places and contexts. */
 static void make_rows(struct mafc_pfm *p)
 {
 	unsigned int band, c, i;
@@ -196,14 +194,9 @@ static void clamp_thresholds(u32 *medium, u32 *high)
 	*medium = min_t(u32, max_t(u32, *medium, 1), *high - 1);
 }
 
-/**
- * mafc_pfm_init() - make a model that has seen nothing
- * @p: the model
- * @medium: fragmentation from which the heap is Medium, 1/100 of a per cent,
- *	1 to 9,998
- * @high: fragmentation from which it is High; over @medium, at most 10,000
- *
- * Thresholds out of range are moved into it.
+/*
+ * Makes a model that has seen nothing: Medium from @medium and High from @high on, 1/100 of a
+ * per cent. They are moved into range: 1 to 9,999, and over @medium up to 10,000.
  */
 void mafc_pfm_init(struct mafc_pfm *p, u32 medium, u32 high)
 {
@@ -213,15 +206,7 @@ void mafc_pfm_init(struct mafc_pfm *p, u32 medium, u32 high)
 	p->high = high;
 }
 
-/**
- * mafc_pfm_set_thresholds() - change the thresholds
- * @p: the model
- * @medium: as for mafc_pfm_init()
- * @high: likewise
- *
- * What was learned refers to the old thresholds and is forgotten if they
- * differ.
- */
+/* What was learned refers to the old thresholds and is forgotten if they differ. */
 void mafc_pfm_set_thresholds(struct mafc_pfm *p, u32 medium, u32 high)
 {
 	clamp_thresholds(&medium, &high);
@@ -233,9 +218,8 @@ void mafc_pfm_set_thresholds(struct mafc_pfm *p, u32 medium, u32 high)
  * mafc_pfm_update() - take in what was seen during a step
  * @p: the model
  * @sample: what was seen; NULL if the counters could not be read
- *
- * Return: 0; -EINVAL for a sample that is absent or out of range: the heap
- * counts as Low until the next good one, and nothing is learned from the gap.
+ * Return: 0; -EINVAL for a sample that is absent or out of range: the heap counts as Low until
+ * the next good one, and nothing is learned from the gap.
  */
 int mafc_pfm_update(struct mafc_pfm *p, const struct mafc_pfm_sample *sample)
 {
@@ -258,10 +242,9 @@ int mafc_pfm_update(struct mafc_pfm *p, const struct mafc_pfm_sample *sample)
 	return 0;
 }
 
-/**
- * mafc_pfm_forecast() - what is expected of the heap
- * @p: the model; only its scratch changes
- * @f: out: the forecast; all zeros (Low) if the last sample was bad
+/*
+ * What is expected of the heap; all zeros (Low) if the last sample was bad. Changes scratch
+ * only.
  */
 void mafc_pfm_forecast(struct mafc_pfm *p, struct mafc_pfm_forecast *f)
 {
@@ -295,13 +278,9 @@ void mafc_pfm_forecast(struct mafc_pfm *p, struct mafc_pfm_forecast *f)
 	f->steps = min_t(u64, steps >> 32, MAFC_PFM_STEPS_MAX);
 }
 
-/**
- * mafc_log2_q16() - logarithm to base 2
- * @x: at least 1; 0 counts as 1
- *
- * One binary digit of the fraction for each squaring, the textbook way.
- *
- * Return: log2(@x) in Q16, at most 2 units too low.
+/*
+ * Logarithm to base 2 in Q16, at most 2 units too low; 0 counts as 1. One binary digit of the
+ * fraction for each squaring, the textbook way.
  */
 u32 mafc_log2_q16(u64 x)
 {
@@ -322,14 +301,9 @@ u32 mafc_log2_q16(u64 x)
 	return log;
 }
 
-/**
- * mafc_pfm_entropy() - how evenly requests spread over the size classes
- * @counts: requests by class
- * @n: number of classes, up to 1024
- *
- * Shannon's entropy, divided by the largest that @n classes can have.
- *
- * Return: Q16, 0 (all in one class, or none at all) to 1 (all alike).
+/*
+ * How evenly requests spread over up to 1024 classes: Shannon's entropy by the largest there can
+ * be, in Q16, 0 (all in one class, or none at all) to 1 (all alike).
  */
 u32 mafc_pfm_entropy(const u64 counts[], unsigned int n)
 {

@@ -2,17 +2,9 @@
 /*
  * matcher.c - which spans to mesh
  *
- * A span's signature is its bitmap as far as the first 16 blocks.  Up to 16
- * blocks that is all of it; above, spans whose signatures are disjoint need a
- * look at the rest, but then only a few are left to look at.  (Folding all
- * blocks to 16 groups was tried: the groups fill up long before the spans do.)
- *
- * The unmatched spans are in two orders: in lists by signature, to look up a
- * pattern, and in levels by number of live blocks, to take the fullest and to
- * probe.  The span that is looking for partners is in neither.
- *
- * Empty spans and full ones are never taken in: the former are for dropping,
- * the latter are as good as they get.
+ * A span's signature is its bitmap as far as the first 16 blocks. The unmatched spans are in two
+ * orders: in lists by signature, to look up a pattern, and in levels by number of live blocks,
+ * to take the fullest and to probe. The span that is looking for partners is in neither.
  */
 #include "matcher.h"
 
@@ -21,9 +13,8 @@
 /* Spans to compare in the list of each of them, if the bitmap is longer. */
 #define ENUM_CHAIN	2
 /*
- * Else compare so many spans, so many per level, and none at levels where fewer
- * than one in so many would fit.  A comparison takes a few nanoseconds, a mesh
- * takes microseconds: looking hard pays.
+ * Else compare so many spans, so many per level, and none at levels where fewer than one in so
+ * many would fit. A comparison takes nanoseconds, a mesh microseconds: looking hard pays.
  */
 #define PROBES		4096
 #define PROBES_LEVEL	512
@@ -37,25 +28,14 @@
 
 #define NONE		MAFC_MATCHER_NONE
 
-/**
- * struct span - an unmatched span
- * @id: the caller's
- * @next: next in its signature's list, NONE at the end
- * @prev: previous in its signature's list, NONE at the head
- * @place: where it stands in the order by live blocks
- * @at: unrelated to the span: the span that stands at this entry's index in
- *	the order by live blocks
- * @sig: signature
- * @live: live blocks, 1 to 255
- */
 struct span {
-	u32 id;
-	u16 next;
-	u16 prev;
-	u16 place;
-	u16 at;
+	u32 id;		/* the caller's */
+	u16 next;	/* in its signature's list, NONE at the end */
+	u16 prev;	/* likewise, NONE at the head */
+	u16 place;	/* in the order by live blocks */
+	u16 at;		/* unrelated to the span: which one is at this index of that order */
 	u16 sig;
-	u8 live;
+	u8 live;	/* 1 to 255 */
 };
 
 static struct span *span(const struct mafc_matcher *m, unsigned int i)
@@ -110,7 +90,6 @@ static void list_del(struct mafc_matcher *m, u16 i)
 		m->filled[s->sig / 64] &= ~(1ULL << (s->sig % 64));
 }
 
-/* Takes a span out of both orders. */
 static void take(struct mafc_matcher *m, u16 i)
 {
 	struct span *s = span(m, i);
@@ -125,7 +104,7 @@ static void take(struct mafc_matcher *m, u16 i)
 	list_del(m, i);
 }
 
-/* Sorts the spans by live blocks: a counting sort. */
+/* A counting sort by live blocks. */
 static void seal(struct mafc_matcher *m)
 {
 	unsigned int k, sum = 0;
@@ -215,9 +194,9 @@ static u16 find_subset(struct mafc_matcher *m, u16 places)
 }
 
 /*
- * Where to begin probing: the highest level at which a random span fits with
- * odds of 1 to PROBE_ODDS.  With f free blocks among n, a random choice of k
- * blocks fits with probability f/n * (f-1)/(n-1) * ... (k factors).
+ * Where to begin probing: the highest level at which a random span fits with odds of 1 to
+ * PROBE_ODDS. Of n blocks, k at random are among f free ones with probability f/n * (f-1)/(n-1)
+ * ..., k factors.
  */
 static unsigned int probe_level(const struct mafc_matcher *m)
 {
@@ -274,12 +253,8 @@ static u16 find_src(struct mafc_matcher *m)
 	return find_probe(m);
 }
 
-/**
- * mafc_matcher_size() - memory that a matcher needs
- * @max_spans: spans of at most 64 blocks that one round is to hold, 1 to
- *	MAFC_MATCHER_SPANS_MAX
- *
- * Return: bytes: 138 KiB and 24 for each span.
+/*
+ * Bytes for rounds of 1 to MAFC_MATCHER_SPANS_MAX spans of up to 64 blocks: 138 KiB and 24 each.
  */
 size_t mafc_matcher_size(u32 max_spans)
 {
@@ -287,13 +262,7 @@ size_t mafc_matcher_size(u32 max_spans)
 	       max_spans * (sizeof(struct span) + sizeof(u64));
 }
 
-/**
- * mafc_matcher_init() - make a matcher
- * @m: memory of mafc_matcher_size() bytes, aligned to 8
- * @max_spans: as for mafc_matcher_size()
- *
- * mafc_matcher_reset() must follow.
- */
+/* Makes a matcher, in memory aligned to 8; mafc_matcher_reset() must follow. */
 void mafc_matcher_init(struct mafc_matcher *m, u32 max_spans)
 {
 	memset(m, 0, sizeof(*m));
@@ -305,11 +274,7 @@ void mafc_matcher_init(struct mafc_matcher *m, u32 max_spans)
 /**
  * mafc_matcher_reset() - begin a round
  * @m: the matcher
- * @nblocks: blocks per span, 2 to 256
- *
- * Over 64 blocks the bitmaps take more room and the round holds fewer spans
- * than were asked for at init: half with 256 blocks.  See @m->capacity.
- *
+ * @nblocks: blocks per span, 2 to 256; over 64 fewer spans fit in, see @m->capacity
  * Return: 0; -EINVAL for another @nblocks: the round has no spans then.
  */
 int mafc_matcher_reset(struct mafc_matcher *m, unsigned int nblocks)
@@ -339,9 +304,8 @@ int mafc_matcher_reset(struct mafc_matcher *m, unsigned int nblocks)
  * @m: the matcher
  * @id: the caller's name of the span
  * @bits: its live blocks
- *
- * Return: 0; -EINVAL for a span that is empty, full, or has bits beyond its
- * last block; -ENOSPC if the round is full; -EBUSY once proposing has begun.
+ * Return: 0; -EINVAL for a span that is empty (for dropping), full, or has bits beyond its last
+ * block; -ENOSPC if the round is full; -EBUSY once proposing has begun.
  */
 int mafc_matcher_add(struct mafc_matcher *m, u32 id, const u64 bits[4])
 {
@@ -374,17 +338,12 @@ int mafc_matcher_add(struct mafc_matcher *m, u32 id, const u64 bits[4])
 }
 
 /**
- * mafc_matcher_next() - the next proposal
+ * mafc_matcher_next() - the next proposal; one without mafc_matcher_done() counts as failed
  * @m: the matcher
  * @dst: out: the span to mesh into
- * @src: out: the span to mesh, disjoint from @dst by the bitmaps that were
- *	added and by what was reported meshed since
- *
- * A proposal that no mafc_matcher_done() followed counts as failed.
- *
- * Return: true; false when no pair is left, none that a bounded search finds,
- * or, with @m->paused set, when the search has taken a fraction of a
- * millisecond without finding one: call again to go on.
+ * @src: out: the span to mesh, disjoint from @dst by what the matcher was told
+ * Return: true; false when no pair is left, none that a bounded search finds, or, with
+ * @m->paused set, when a fraction of a millisecond was not enough: call again to go on.
  */
 bool mafc_matcher_next(struct mafc_matcher *m, u32 *dst, u32 *src)
 {
@@ -411,12 +370,10 @@ bool mafc_matcher_next(struct mafc_matcher *m, u32 *dst, u32 *src)
 	return false;
 }
 
-/**
- * mafc_matcher_done() - the verdict on the open proposal, if there is one
- * @m: the matcher
- * @meshed: true: the destination has the live blocks of both now and stays
- *	in the round, the source is gone; false: the source leaves the round,
- *	and after FAILS_MAX such verdicts in a row the destination too
+/*
+ * The verdict on the open proposal, if there is one. @meshed: the destination has the blocks of
+ * both now and stays, the source is gone; else the source leaves the round, and after FAILS_MAX
+ * such verdicts in a row the destination too.
  */
 void mafc_matcher_done(struct mafc_matcher *m, bool meshed)
 {

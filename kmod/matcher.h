@@ -2,25 +2,11 @@
 /*
  * matcher.h - which spans to mesh
  *
- * DOC: matcher
- *
- * Two spans mesh if no block is live in both.  The matcher is given the bitmaps
- * of spans of one block size and proposes pairs.  Meshing is due to B. Powers,
- * D. Tench, E. D. Berger and A. McGregor, "Mesh: Compacting Memory Management
- * for C/C++ Applications" (PLDI 2019), which probes random pairs; here spans
- * are indexed by their pattern and by their number of live blocks.
- *
- * The fullest span is served first, with the fullest partner that fits, until
- * nothing fits any more (why: Documentation/design.rst, Matcher).  The partner
- * never has more live blocks than the span taken first had, so the side with
- * fewer live blocks is the one that is copied.
- *
- * A round: mafc_matcher_reset(), mafc_matcher_add() for each span, then
- * mafc_matcher_next() and mafc_matcher_done() in turns until there are no more
- * proposals or no more time.  Near-linear: a bounded number of steps per span.
- * A single call is bounded too; it says @paused where it gave up for now.
- *
- * Nothing sleeps, allocates or locks: the caller serialises.
+ * Two spans mesh if no block is live in both. The matcher is given the bitmaps of spans of one
+ * block size and proposes pairs; see Matcher in Documentation/design.rst. A round:
+ * mafc_matcher_reset(), mafc_matcher_add() for each span, then mafc_matcher_next() and
+ * mafc_matcher_done() in turns until there are no more proposals or no more time. The steps per
+ * span and per call are bounded. Nothing sleeps, allocates or locks: the caller serialises.
  */
 #ifndef MAFC_MATCHER_H
 #define MAFC_MATCHER_H
@@ -30,52 +16,29 @@
 #define MAFC_MATCHER_SPANS_MAX	65534
 #define MAFC_MATCHER_BLOCKS_MAX	256
 
-/**
- * struct mafc_matcher - one matcher; lies in mafc_matcher_size() bytes
- * @steps: patterns looked up and spans compared since the reset
- * @max_spans: as given to mafc_matcher_init()
- * @capacity: spans that a round with this number of blocks can hold
- * @count: spans added since the reset
- * @nblocks: blocks per span
- * @words: 64-bit words of a bitmap that are stored apart from the signature
- * @dst: span that is looking for partners, MAFC_MATCHER_NONE: none
- * @src: proposed partner, MAFC_MATCHER_NONE: no proposal is open
- * @dst_live: live blocks of @dst, with all that was meshed into it
- * @dst_sig: signature of @dst, likewise
- * @fails: proposals for @dst that failed in a row
- * @sealed: proposing has begun, no more spans can be added
- * @paused: mafc_matcher_next() returned false though there may be more
- * @dst_bits: bitmap of @dst, with all that was meshed into it
- * @levels: bit k: there are unmatched spans with k live blocks
- * @start: first place of level k in the order by live blocks
- * @left: number of unmatched spans at level k
- * @cursor: where in level k the next probing begins
- * @filled: bit s: @head[s] is a span
- * @head: by signature, a list of unmatched spans
- * @mem: the spans, then their bitmaps
- */
+/* One matcher, in mafc_matcher_size() bytes. */
 struct mafc_matcher {
-	u64 steps;
-	u32 max_spans;
-	u32 capacity;
-	u32 count;
-	u16 nblocks;
-	u16 words;
-	u16 dst;
-	u16 src;
-	u16 dst_live;
-	u16 dst_sig;
-	u16 fails;
-	bool sealed;
-	bool paused;
-	u64 dst_bits[4];
-	u64 levels[4];
-	u16 start[MAFC_MATCHER_BLOCKS_MAX];
-	u16 left[MAFC_MATCHER_BLOCKS_MAX];
-	u16 cursor[MAFC_MATCHER_BLOCKS_MAX];
-	u64 filled[1024];
-	u16 head[65536];
-	u64 mem[];
+	u64 steps;		/* patterns looked up and spans compared since the reset */
+	u32 max_spans;		/* as given to mafc_matcher_init() */
+	u32 capacity;		/* spans that a round with this number of blocks can hold */
+	u32 count;		/* spans added since the reset */
+	u16 nblocks;		/* per span */
+	u16 words;		/* of a bitmap that are stored apart from the signature */
+	u16 dst;		/* span that is looking for partners, or NONE */
+	u16 src;		/* proposed partner, NONE: no proposal is open */
+	u16 dst_live;		/* live blocks of dst, with all that was meshed into it */
+	u16 dst_sig;		/* its signature, likewise */
+	u16 fails;		/* proposals for dst that failed in a row */
+	bool sealed;		/* proposing has begun, no more spans can be added */
+	bool paused;		/* mafc_matcher_next() returned false, but there may be more */
+	u64 dst_bits[4];	/* bitmap of dst, with all that was meshed into it */
+	u64 levels[4];		/* bit k: there are unmatched spans with k live blocks */
+	u16 start[MAFC_MATCHER_BLOCKS_MAX];	/* of level k in the order by live blocks */
+	u16 left[MAFC_MATCHER_BLOCKS_MAX];	/* unmatched spans at level k */
+	u16 cursor[MAFC_MATCHER_BLOCKS_MAX];	/* where in level k the next probing begins */
+	u64 filled[1024];	/* bit s: head[s] is a span */
+	u16 head[65536];	/* by signature, a list of unmatched spans */
+	u64 mem[];		/* the spans, then their bitmaps */
 };
 
 #define MAFC_MATCHER_NONE	0xffff
