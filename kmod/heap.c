@@ -1,11 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * heap.c - the heaps: one for each process that asked for one
- *
- * A heap is found by its mm.  It is in the list from creation until its last
- * mapping is closed; then it is dead, its pages are freed, and the structure
- * goes with the last reference.
- */
+/* heap.c - the heaps: one for each process that asked for one; see Lifetimes in design.rst */
 #include <linux/cred.h>
 #include <linux/fs.h>
 #include <linux/pid.h>
@@ -18,13 +12,7 @@
 atomic64_t mafc_total[MAFC_N_COUNTERS];
 atomic64_t mafc_away_max;
 
-/**
- * struct heaps - all heaps
- * @lock: protects @list and @count
- * @list: heaps that are not dead, in the order of their creation
- * @count: how many
- * @by_mm: the same by mm address; its own lock and RCU
- */
+/* All heaps that are not dead. @by_mm has its own lock and RCU. */
 static struct heaps {
 	struct mutex lock;
 	struct list_head list;
@@ -41,12 +29,7 @@ static unsigned long mm_key(const struct mm_struct *mm)
 	return (unsigned long)mm / L1_CACHE_BYTES;
 }
 
-/**
- * mafc_heap_find() - the heap of a process
- * @mm: its memory
- *
- * Return: the heap with a reference, or NULL.
- */
+/* The heap of a process with a reference, or NULL. */
 struct mafc_heap *mafc_heap_find(struct mm_struct *mm)
 {
 	struct mafc_heap *heap;
@@ -72,12 +55,9 @@ static bool may_inspect(struct task_struct *task)
 	return ok;
 }
 
-/**
- * mafc_heap_find_pid() - the heap of another process
- * @pid: in the caller's pid namespace
- *
- * Return: the heap with a reference; or an error pointer: -ESRCH, -EPERM, or
- * -ENODEV if the process has no heap.
+/*
+ * The same, by a pid of the caller's namespace; or an ERR_PTR: -ESRCH, -EPERM, -ENODEV (no
+ * heap).
  */
 struct mafc_heap *mafc_heap_find_pid(pid_t pid)
 {
@@ -112,12 +92,7 @@ static void heap_free(struct mafc_heap *heap)
 	kvfree_rcu(heap, rcu);
 }
 
-/**
- * mafc_heap_put() - drop a reference
- * @heap: of this heap
- *
- * Context: may sleep.
- */
+/* May sleep. */
 void mafc_heap_put(struct mafc_heap *heap)
 {
 	if (refcount_dec_and_test(&heap->refs))
@@ -185,15 +160,9 @@ static int heap_register(struct mafc_heap *heap)
 	return 0;
 }
 
-/**
- * mafc_heap_create() - a heap for a process
- * @mm: its memory
- * @inode: of the file it will map
- * @small_pages: size of the small region, checked
- * @large_pages: size of the large region, checked
- *
- * Return: the heap with a reference for the caller, or an error pointer:
- * -EEXIST, -ENOMEM.
+/*
+ * A heap for @mm, which will map @inode, with regions of sizes that were checked. Return: the
+ * heap with a reference for the caller, or an ERR_PTR: -EEXIST, -ENOMEM.
  */
 struct mafc_heap *mafc_heap_create(struct mm_struct *mm, struct inode *inode,
 				   u32 small_pages, u32 large_pages)
@@ -213,13 +182,7 @@ struct mafc_heap *mafc_heap_create(struct mm_struct *mm, struct inode *inode,
 	return heap;
 }
 
-/**
- * mafc_heap_fork() - an empty heap for a forked process
- * @parent: the heap it is going to share
- * @mm: the child's memory
- *
- * Return: the heap with a reference for the caller, or NULL.
- */
+/* An empty heap for a forked process, with a reference for the caller; or NULL. */
 struct mafc_heap *mafc_heap_fork(struct mafc_heap *parent, struct mm_struct *mm)
 {
 	struct mafc_heap *child;
@@ -233,12 +196,7 @@ struct mafc_heap *mafc_heap_fork(struct mafc_heap *parent, struct mm_struct *mm)
 	return child;
 }
 
-/**
- * mafc_heap_kill() - the last mapping of a heap is gone
- * @heap: the heap; its pages are freed, and the table's reference dropped
- *
- * Context: may sleep.
- */
+/* The last mapping is gone: frees the pages and drops the table's reference. May sleep. */
 void mafc_heap_kill(struct mafc_heap *heap)
 {
 	xa_erase(&heaps.by_mm, mm_key(heap->mm));
@@ -259,11 +217,9 @@ void mafc_heap_kill(struct mafc_heap *heap)
 	mafc_heap_put(heap);
 }
 
-/**
- * mafc_heap_next() - go through all heaps
- * @prev: the heap before, whose reference is dropped; NULL for the first
- *
- * Return: a heap with a reference; NULL at the end, or when @prev has died.
+/*
+ * The heap after @prev (NULL: the first) with a reference, or NULL, also when @prev has died.
+ * Drops the reference to @prev.
  */
 struct mafc_heap *mafc_heap_next(struct mafc_heap *prev)
 {
@@ -285,32 +241,19 @@ struct mafc_heap *mafc_heap_next(struct mafc_heap *prev)
 	return heap;
 }
 
-/**
- * mafc_heaps_count() - how many heaps there are
- */
 unsigned int mafc_heaps_count(void)
 {
 	return READ_ONCE(heaps.count);
 }
 
-/**
- * mafc_heap_held() - physical memory of a heap
- * @heap: of this heap
- *
- * Return: bytes, meta region and free frames included.
- */
+/* Physical memory of a heap, bytes, meta region and free frames included. */
 u64 mafc_heap_held(const struct mafc_heap *heap)
 {
 	return (u64)(READ_ONCE(heap->pool->frames) +
 		     READ_ONCE(heap->meta_pool->frames)) << PAGE_SHIFT;
 }
 
-/**
- * mafc_heap_fragmentation() - external fragmentation as of the last scan
- * @heap: of this heap
- *
- * Return: (held - live) / held, in 1/100 of a per cent.
- */
+/* (held - live) / held as of the last scan, in 1/100 of a per cent. */
 unsigned int mafc_heap_fragmentation(struct mafc_heap *heap)
 {
 	u64 held = mafc_heap_held(heap), live = min(held, heap->scan.live);
@@ -318,13 +261,7 @@ unsigned int mafc_heap_fragmentation(struct mafc_heap *heap)
 	return held ? div64_u64((held - live) * 10000, held) : 0;
 }
 
-/**
- * mafc_heap_stat() - fill in what MAFC_IOC_STAT tells
- * @heap: of this heap
- * @st: out: all but size, flags and pid
- *
- * Context: takes heap->motion; may sleep.
- */
+/* Fills in what MAFC_IOC_STAT tells, but size, flags and pid. Takes heap->motion; may sleep. */
 void mafc_heap_stat(struct mafc_heap *heap, struct mafc_stat *st)
 {
 	struct mafc_pfm_forecast forecast;

@@ -1,11 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * main.c - the device: open, mmap, ioctl
- *
- * Each open gets an inode of its own, so that zapping reaches the mappings of
- * this open and of no other.  A forked child maps the same file, so its
- * mappings are zapped along; it faults and finds its own pages again.
- */
+/* main.c - the device: open, mmap, ioctl.  Why an inode for each open: Lifetimes in design.rst */
 #include <linux/anon_inodes.h>
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
@@ -178,7 +172,6 @@ static int ioctl_compact(struct file *file, struct mafc_heap *heap,
 	return mafc_compact_now(heap, &arg->compact);
 }
 
-/* A range of the large region, as two numbers of pages. */
 static bool range_ok(const struct mafc_heap *heap, u64 offset, u64 length)
 {
 	u64 end = (u64)heap->pages[MAFC_LARGE] << PAGE_SHIFT;
@@ -238,17 +231,11 @@ static int ioctl_policy(struct file *file, struct mafc_heap *heap,
 	return 0;
 }
 
-/**
- * struct mafc_ioctl - one ioctl
- * @fn: does it; gets the structure checked for size and flags, writes results
- *	to it
- * @heap: it gets the caller's heap, without which there is -ENODEV; else NULL
- * @flags: that it knows
- * @size: of the structure now
- * @min: of its first version
- */
+/* @flags: that it knows. @size, @min: of its structure now, and of the first version */
 struct mafc_ioctl {
+	/* Gets the structure checked for size and flags, and writes results to it. */
 	int (*fn)(struct file *file, struct mafc_heap *heap, union mafc_arg *arg);
+	/* It gets the caller's heap, without which there is -ENODEV; else NULL. */
 	bool heap;
 	u32 flags;
 	size_t size;

@@ -2,16 +2,10 @@
 /*
  * mesh.c - spans: dropping, meshing and dissolving them
  *
- * DOC: protocol
- *
- * The process writes to the descriptors all the time, and may write nonsense.
- * So each field is read once and checked, every loop and copy is bounded by
- * what was checked, and a wrong value can only spoil the heap it stands in.
- *
- * Documentation/design.rst has the protocols; their steps are named below.  The
- * order of step 4, canonical before the bitmap's exchange, is what lets a free
- * at the same moment find its block; the order of a drop, zap before the last
- * look at the bitmap, is what lets an allocation keep its page.
+ * The process writes to the descriptors all the time, and may write nonsense: each field is read
+ * once and checked, and every loop and copy is bounded by what was checked.
+ * Documentation/design.rst has the protocols, whose steps are named below. All is done with
+ * heap->motion held.
  */
 #include <linux/page_ref.h>
 
@@ -32,14 +26,7 @@ static bool span_shift(struct mafc_span *s, u32 from, u32 to, u32 set, u32 clear
 	return true;
 }
 
-/**
- * mafc_span_valid() - is this a descriptor of a span's first page?
- * @heap: of this heap
- * @index: page in the small region
- * @d: a copy of the descriptor
- *
- * Return: true if its geometry makes sense.
- */
+/* Does @d, a copy of descriptor @index, have a geometry that makes sense? */
 bool mafc_span_valid(const struct mafc_heap *heap, u32 index,
 		     const struct mafc_span *d)
 {
@@ -61,12 +48,7 @@ static void mask_range(u64 mask[BITMAP_WORDS], unsigned int first,
 				       w == first / 64 ? first % 64 : 0);
 }
 
-/**
- * mafc_span_page_mask() - which blocks lie in a page of a span
- * @d: its descriptor; the geometry is valid
- * @page: which of its pages
- * @mask: out: the blocks that lie in it, in part or whole
- */
+/* The blocks that lie in page @page of a span of valid geometry, in part or whole. */
 void mafc_span_page_mask(const struct mafc_span *d, unsigned int page,
 			 u64 mask[BITMAP_WORDS])
 {
@@ -78,7 +60,6 @@ void mafc_span_page_mask(const struct mafc_span *d, unsigned int page,
 		mask_range(mask, first, min(last, d->nblocks - 1U));
 }
 
-/* Each field once: the process may write to them. */
 static void read_geometry(struct mafc_span *geo, const struct mafc_span *s)
 {
 	geo->block_size = READ_ONCE(s->block_size);
@@ -113,15 +94,12 @@ static bool page_idle(struct mafc_heap *heap, const struct mafc_drop_page *p)
 }
 
 /**
- * mafc_drop_add() - note a page that seems to hold no live block
+ * mafc_drop_add() - note a page that seems to hold no live block; may sleep
  * @heap: of this heap
  * @drop: where to
  * @slot: the page
  * @head: first page of its span, index in the small region
- * @seen: the span's descriptor as it was seen, its geometry valid; NULL if the
- *	page is in no span
- *
- * Context: heap->motion is held.
+ * @seen: the span's descriptor as it was seen, its geometry valid; NULL if there is none
  */
 void mafc_drop_add(struct mafc_heap *heap, struct mafc_drop *drop, u32 slot,
 		   u32 head, const struct mafc_span *seen)
@@ -137,7 +115,7 @@ void mafc_drop_add(struct mafc_heap *heap, struct mafc_drop *drop, u32 slot,
 	};
 }
 
-/* Removes those of @drop that could be put in motion from it; keeps order. */
+/* Puts pages in motion; removes those of @drop for which that fails, and keeps the order. */
 static void drop_start(struct mafc_heap *heap, struct mafc_drop *drop)
 {
 	unsigned int i, n = 0;
@@ -154,13 +132,7 @@ static void drop_start(struct mafc_heap *heap, struct mafc_drop *drop)
 	drop->n = n;
 }
 
-/**
- * mafc_drop_flush() - drop the pages noted
- * @heap: of this heap
- * @drop: the pages; afterwards empty
- *
- * Context: heap->motion is held; sleeps.
- */
+/* Drops the pages noted; @drop is empty afterwards.  Sleeps. */
 void mafc_drop_flush(struct mafc_heap *heap, struct mafc_drop *drop)
 {
 	struct page *page, *freed[MAFC_MOTION_MAX];
@@ -218,14 +190,7 @@ static bool same_geometry(struct mesh *m)
 	       (m->src >= m->dst + geo->npages || m->dst >= m->src + geo->npages);
 }
 
-/**
- * mafc_ring_exclusive() - is a frame this heap's alone?
- * @heap: of this heap
- * @slot: one of the frame's slots
- *
- * Context: heap->motion is held.
- * Return: the length of the ring, or 0 if another heap has a part in it.
- */
+/* Length of the ring of a frame's @slot, or 0 if another heap has a part in it. */
 unsigned int mafc_ring_exclusive(struct mafc_heap *heap, u32 slot)
 {
 	unsigned long e = mafc_entry_held(heap, slot);
@@ -245,10 +210,7 @@ unsigned int mafc_ring_exclusive(struct mafc_heap *heap, u32 slot)
 	return n;
 }
 
-/*
- * All frames of both spans must be different ones.  Always so, unless the
- * process made up spans that overlap what had been meshed before.
- */
+/* Are all frames different? Always so, unless the process made up overlapping spans. */
 static bool frames_distinct(const struct mesh *m, unsigned int j)
 {
 	unsigned int k;
@@ -261,9 +223,8 @@ static bool frames_distinct(const struct mesh *m, unsigned int j)
 }
 
 /*
- * Everything that can be refused is refused here, before anything is touched.
- * All slots of the frame that comes of it must fit into one motion, or it
- * could never be moved or dissolved.
+ * Refuses whatever can be refused, before anything is touched. All slots of the resulting frame
+ * must fit into one motion, or it could never be moved or dissolved.
  */
 static int mesh_check(struct mesh *m)
 {
@@ -416,7 +377,6 @@ static void mesh_copy_block(struct mesh *m, unsigned int block)
 	}
 }
 
-/* Makes the entry of a slot of @dst, or of its ring, say MESHED. */
 static void mark_meshed(struct mafc_heap *heap, u32 slot)
 {
 	struct mafc_leaf *leaf = mafc_leaf_exclusive(heap, slot);
@@ -504,14 +464,10 @@ static int mesh_try(struct mesh *m)
  * @heap: of this heap
  * @dst: the span that stays, index in the small region
  * @src: the span that goes
- *
- * "Mesh: Compacting Memory Management for C/C++ Applications", Powers, Tench,
- * Berger, McGregor, PLDI 2019, is where the idea is from.
- * Context: heap->motion is held; sleeps.
- * Return: 0; -EAGAIN if they are in use or do not fit (any longer); -EBUSY if
- * pages are pinned or shared with a forked process; -E2BIG if the frame has
- * too many slots already; -EXDEV if they are on different nodes; -EINVAL for
- * nonsense; -ENOMEM.
+ * Context: sleeps.
+ * Return: 0; -EAGAIN if they are in use or do not fit (any longer); -EBUSY if pages are pinned
+ * or shared with a forked process; -E2BIG if the frame has too many slots already; -EXDEV if
+ * they are on different nodes; -EINVAL for nonsense; -ENOMEM.
  */
 int mafc_mesh(struct mafc_heap *heap, u32 dst, u32 src)
 {
@@ -565,7 +521,6 @@ static void retire(struct mafc_heap *heap, u32 index, u32 npages)
 		clear_bit(i % (8 * PAGE_SIZE), page_map(heap, i));
 }
 
-/* Members of the ring of a root, itself first. */
 static int members(struct mafc_heap *heap, u32 root, u32 npages, u32 *member)
 {
 	u32 s, slot = mafc_slot(MAFC_SMALL, root), index;
@@ -599,7 +554,6 @@ static bool span_empty(const struct mafc_span *s)
 	return true;
 }
 
-/* Takes the frames of a whole ring of spans away and frees them. */
 static int dissolve_pages(struct mafc_heap *heap, u32 root, u32 npages)
 {
 	struct page *page[MAFC_SPAN_PAGES_MAX];
@@ -639,11 +593,9 @@ static int dissolve_pages(struct mafc_heap *heap, u32 root, u32 npages)
  * mafc_dissolve() - end a root whose blocks are all free, and its ring
  * @heap: of this heap
  * @span: the root, index in the small region
- *
- * The library does not do this itself: it does not know the ring.
- * Context: heap->motion is held; sleeps.
- * Return: 0; -EAGAIN if it is in use; -EBUSY if pages are pinned or shared
- * with a forked process; -EINVAL for nonsense.
+ * Context: sleeps.
+ * Return: 0; -EAGAIN if it is in use; -EBUSY if pages are pinned or shared with a forked
+ * process; -EINVAL for nonsense.
  */
 int mafc_dissolve(struct mafc_heap *heap, u32 span)
 {

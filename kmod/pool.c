@@ -2,16 +2,10 @@
 /*
  * pool.c - physical memory of a heap: chunks from the page allocator
  *
- * A chunk is taken from the system in one piece and split, so that the pages
- * can be mapped, counted and given back singly; the buddy inside keeps those
- * of one batch together.  Frames are taken from the fullest chunk of a node that
- * has one, which leaves the others a chance to become empty.
- *
- * Use of struct page while the module owns it:
- *   private	the chunk
- *   refcount	1, plus one per page-table entry, plus pins
- *   mapping	NULL
- * and the rest as the mm leaves it.
+ * A chunk is taken in one piece and split, so that its pages can be mapped, counted and given
+ * back singly. Frames are taken from the fullest chunk of a node that has one, which leaves the
+ * others a chance to become empty. In struct page, private is the chunk, mapping is NULL, and
+ * the reference count is 1 plus one for each page-table entry and pin.
  */
 #include <linux/gfp.h>
 #include <linux/highmem.h>
@@ -87,23 +81,13 @@ static bool chunk_unused(const struct mafc_chunk *chunk)
 	return chunk_free(chunk) + chunk->gone == chunk_frames(chunk);
 }
 
-/**
- * mafc_pool_put() - drop a reference
- * @pool: of this pool
- */
 void mafc_pool_put(struct mafc_pool *pool)
 {
 	if (refcount_dec_and_test(&pool->refs))
 		kfree(pool);
 }
 
-/**
- * mafc_pool_create() - an empty pool
- * @min_order: order of its first and smallest chunks
- *
- * Context: may sleep.
- * Return: the pool, or NULL without memory.
- */
+/* An empty pool, or NULL; @min_order is that of its first and smallest chunks. May sleep. */
 struct mafc_pool *mafc_pool_create(unsigned int min_order)
 {
 	struct mafc_pool *pool = kzalloc(struct_size(pool, node, nr_node_ids),
@@ -120,7 +104,6 @@ struct mafc_pool *mafc_pool_create(unsigned int min_order)
 	return pool;
 }
 
-/* Takes the chunk out of the pool. */
 static void chunk_detach(struct mafc_chunk *chunk, struct list_head *unused)
 {
 	struct mafc_pool *pool = chunk->pool;
@@ -161,12 +144,10 @@ static void chunks_free(struct list_head *unused)
 }
 
 /**
- * mafc_place_of() - where a page should lie
+ * mafc_place_of() - where a page should lie; interleaves by 64 KiB of address space
  * @vma: the mapping, whose policy comes before the task's; or NULL
  * @slot: the page
  * @place: out: good as long as the policy is
- *
- * Interleaves by 64 KiB of address space.
  */
 void mafc_place_of(const struct vm_area_struct *vma, u32 slot,
 		   struct mafc_place *place)
@@ -240,9 +221,8 @@ static struct mafc_chunk *chunk_create(struct mafc_pool *pool,
 }
 
 /*
- * Chunks grow with the heap, so that what is taken ahead stays a small part
- * of it.  Large ones are asked for without insisting: neither reclaim nor the
- * cgroup's OOM killer should act for what a smaller chunk would do as well.
+ * Large chunks are asked for without insisting: neither reclaim nor the cgroup's OOM killer
+ * should act for what a smaller one would do as well.
  */
 static int pool_grow(struct mafc_pool *pool, gfp_t gfp,
 		     const struct mafc_place *place)
@@ -350,11 +330,8 @@ static bool pool_try_take(struct mafc_pool *pool, struct mafc_batch *batch,
  * @fill: what they may hold
  * @gfp: GFP_KERNEL_ACCOUNT and modifiers, for growing; 0: do not grow
  * @place: the nodes to take them from
- *
- * The chunk is charged to the current memory cgroup (or the active one, of a
- * kthread).
- * Context: may sleep unless @gfp is 0.
- * Return: 0, or -ENOMEM.
+ * Context: may sleep unless @gfp is 0; charges the current (a kthread: the active) cgroup.
+ * Return: 0 or -ENOMEM.
  */
 int mafc_pool_take(struct mafc_pool *pool, struct mafc_batch *batch,
 		   unsigned int want, enum mafc_fill fill, gfp_t gfp,
@@ -378,10 +355,7 @@ int mafc_pool_take(struct mafc_pool *pool, struct mafc_batch *batch,
 	return 0;
 }
 
-/**
- * mafc_frame_dirty() - a frame taken with MAFC_FILL_RAW has been filled
- * @page: the frame
- */
+/* A frame taken with MAFC_FILL_RAW has been filled. */
 void mafc_frame_dirty(struct page *page)
 {
 	struct mafc_chunk *chunk = (struct mafc_chunk *)page_private(page);
@@ -405,10 +379,8 @@ static void chunk_adapt(struct mafc_chunk *chunk)
 }
 
 /*
- * Returns a frame without owners to its buddy, or to the system where the
- * buddy cannot have it: its pool is dead or another process's (whose next page
- * must not show this one's data), or somebody holds a pin and writes into it
- * whenever he likes.
+ * Not to the buddy if the pool is dead or another process's, or if the frame is pinned:
+ * invariant 6.
  */
 static void frame_free(struct mafc_pool *mine, struct page *page)
 {
@@ -444,24 +416,16 @@ static void frame_free(struct mafc_pool *mine, struct page *page)
 	chunks_free(&unused);
 }
 
-/**
- * mafc_pool_untake() - give frames back that found no use
- * @pool: where they came from
- * @batch: the frames; afterwards empty
- */
+/* Gives frames back that found no use; @batch is empty afterwards. */
 void mafc_pool_untake(struct mafc_pool *pool, struct mafc_batch *batch)
 {
 	while (batch->n)
 		frame_free(pool, batch->page[--batch->n]);
 }
 
-/**
- * mafc_frame_put() - some entries no longer point at a frame
- * @mine: pool of the heap whose entries they were
- * @page: the frame
- * @owners: how many entries
- *
- * Context: may sleep.  The last owner's call frees the frame.
+/*
+ * @owners entries of the heap with pool @mine are gone from a frame; the last frees it.
+ * May sleep.
  */
 void mafc_frame_put(struct mafc_pool *mine, struct page *page, int owners)
 {
@@ -495,13 +459,7 @@ static unsigned long release_unused(struct mafc_pool *pool, unsigned long keep)
 	return frames;
 }
 
-/**
- * mafc_pool_kill() - the heap is dead
- * @pool: its pool; frames that a forked process still uses live on, and the
- *	pool itself lives until the last reference is dropped
- *
- * Context: may sleep.
- */
+/* The heap is dead: only frames that a forked process uses live on, with the pool. May sleep. */
 void mafc_pool_kill(struct mafc_pool *pool)
 {
 	spin_lock(&pool->lock);
@@ -550,9 +508,8 @@ static unsigned long punched_free(struct punched *p)
 }
 
 /*
- * Gives up to @max free frames back: of the fullest chunks, as the emptiest are
- * likely to be evacuated and to go in one piece.  Faults wait for the lock: not
- * too many at a time.
+ * From the fullest chunks first, see Giving back in design.rst.  At most 64, as faults wait for
+ * the lock.
  */
 static unsigned long punch_some(struct mafc_pool *pool, unsigned long max)
 {
@@ -571,14 +528,9 @@ static unsigned long punch_some(struct mafc_pool *pool, unsigned long max)
 	return punched_free(&p);
 }
 
-/**
- * mafc_pool_trim() - give back what was not needed since the last trim
- * @pool: of this pool
- * @part: one in so many frames stays as a reserve
- *
- * Whole chunks first, then single frames.
- * Context: may sleep.
- * Return: frames given back.
+/*
+ * Gives back what was not needed since the last trim but for one part in @part: whole chunks,
+ * then single frames. May sleep. Return: frames given back.
  */
 unsigned long mafc_pool_trim(struct mafc_pool *pool, unsigned int part)
 {
@@ -594,14 +546,9 @@ unsigned long mafc_pool_trim(struct mafc_pool *pool, unsigned int part)
 	return done;
 }
 
-/**
- * mafc_pool_victim() - choose a chunk worth emptying
- * @pool: of this pool
- *
- * Its frames in use must be few, and fit into the free frames of the others of
- * its node.
- * Nothing is taken from it until mafc_pool_release_victim().
- * Return: the chunk, or NULL.
+/*
+ * Chooses a chunk worth emptying, or NULL: few frames are in use, and fit into the free ones of
+ * its node's other chunks. Nothing is taken from it until mafc_pool_release_victim().
  */
 struct mafc_chunk *mafc_pool_victim(struct mafc_pool *pool)
 {
@@ -635,13 +582,7 @@ struct mafc_chunk *mafc_pool_victim(struct mafc_pool *pool)
 	return best;
 }
 
-/**
- * mafc_pool_release_victim() - emptying is over
- * @chunk: from mafc_pool_victim(); must not be used afterwards
- *
- * Context: may sleep.
- * Return: true if it went back to the system, false if something stayed in it.
- */
+/* Emptying is over: @chunk must not be used any more. May sleep. Return: true if it went back. */
 bool mafc_pool_release_victim(struct mafc_chunk *chunk)
 {
 	struct mafc_pool *pool = chunk->pool;
@@ -661,11 +602,7 @@ bool mafc_pool_release_victim(struct mafc_chunk *chunk)
 	return true;
 }
 
-/**
- * mafc_pool_stat() - add a pool's figures
- * @pool: of this pool
- * @st: held, cached, free_blocks, largest_free and chunks_returned are added to
- */
+/* Adds a pool's figures to held, cached, free_blocks, largest_free and chunks_returned. */
 void mafc_pool_stat(struct mafc_pool *pool, struct mafc_stat *st)
 {
 	u32 counts[MAFC_BUDDY_ORDER_MAX + 1];
@@ -733,11 +670,7 @@ static unsigned long shrink_scan(struct shrinker *shrinker,
 	return punched_free(&p);
 }
 
-/**
- * mafc_pools_init() - prepare for pools, and register with memory reclaim
- *
- * Return: 0 or -ENOMEM.
- */
+/* Prepares for pools, and registers with memory reclaim. Return: 0 or -ENOMEM. */
 int mafc_pools_init(void)
 {
 	int err = -ENOMEM;
@@ -764,9 +697,6 @@ cache:
 	return err;
 }
 
-/**
- * mafc_pools_exit() - undo mafc_pools_init(); no pool is left
- */
 void mafc_pools_exit(void)
 {
 	mafc_shrinker_free(shrinker);

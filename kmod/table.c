@@ -2,9 +2,9 @@
 /*
  * table.c - the heap table: what each slot points at
  *
- * Two levels, an xarray of leaves and the leaves' entries.  Looked up under
- * RCU; a leaf in use is held by a reference.  Fork lets the child share all
- * leaves; whoever wants to change an entry first gets a leaf of his own.
+ * An xarray of leaves and the leaves' entries, looked up under RCU; a leaf in use is held by a
+ * reference. Fork lets the child share all leaves; whoever wants to change an entry first gets a
+ * leaf of his own.
  */
 #include <linux/rcupdate.h>
 #include <linux/slab.h>
@@ -37,23 +37,13 @@ static struct mafc_leaf *leaf_alloc(void)
 	return leaf;
 }
 
-/**
- * mafc_leaf_put() - drop a reference
- * @leaf: from mafc_leaf_get() or mafc_leaf_make()
- */
 void mafc_leaf_put(struct mafc_leaf *leaf)
 {
 	if (refcount_dec_and_test(&leaf->refs))
 		call_rcu(&leaf->rcu, leaf_free_rcu);
 }
 
-/**
- * mafc_leaf_get() - find a leaf
- * @heap: in this heap
- * @slot: one of its slots
- *
- * Return: the leaf with a reference, or NULL.
- */
+/* Finds the leaf of a slot, with a reference; or NULL. */
 struct mafc_leaf *mafc_leaf_get(struct mafc_heap *heap, u32 slot)
 {
 	struct mafc_leaf *leaf;
@@ -66,13 +56,9 @@ struct mafc_leaf *mafc_leaf_get(struct mafc_heap *heap, u32 slot)
 	return leaf;
 }
 
-/**
- * mafc_leaf_make() - find a leaf, or make it
- * @heap: in this heap
- * @slot: one of its slots
- *
- * Context: may sleep; charges the current memory cgroup.
- * Return: the leaf with a reference, or NULL without memory.
+/*
+ * The same, making it where there is none; NULL: no memory. May sleep; charges the current
+ * cgroup.
  */
 struct mafc_leaf *mafc_leaf_make(struct mafc_heap *heap, u32 slot)
 {
@@ -95,14 +81,7 @@ struct mafc_leaf *mafc_leaf_make(struct mafc_heap *heap, u32 slot)
 	return leaf;
 }
 
-/**
- * mafc_leaf_exclusive() - find a leaf that no other heap uses
- * @heap: in this heap
- * @slot: one of its slots
- *
- * Context: heap->motion is held; the leaf stays for as long.
- * Return: the leaf, or NULL where there is none or it is shared.
- */
+/* A leaf that no other heap uses, or NULL. heap->motion is held; the leaf stays for as long. */
 struct mafc_leaf *mafc_leaf_exclusive(struct mafc_heap *heap, u32 slot)
 {
 	u32 key = slot >> MAFC_LEAF_SHIFT;
@@ -129,14 +108,7 @@ struct mafc_leaf *mafc_leaf_exclusive(struct mafc_heap *heap, u32 slot)
 	return leaf;
 }
 
-/**
- * mafc_entry_held() - what a slot points at, for who holds heap->motion
- * @heap: in this heap
- * @slot: the slot
- *
- * Context: heap->motion is held; what is not empty stays as it is.
- * Return: the entry, 0 if empty.
- */
+/* mafc_entry() for who holds heap->motion. */
 unsigned long mafc_entry_held(struct mafc_heap *heap, u32 slot)
 {
 	struct mafc_leaf *leaf = mafc_leaf_exclusive(heap, slot);
@@ -145,14 +117,7 @@ unsigned long mafc_entry_held(struct mafc_heap *heap, u32 slot)
 		      mafc_entry(heap, slot);
 }
 
-/**
- * mafc_leaf_current() - is it still the heap's leaf?
- * @heap: the heap
- * @slot: one of its slots
- * @leaf: what mafc_leaf_get() returned
- *
- * Context: with @leaf->sem held the answer stays true.
- */
+/* Is it still the heap's leaf?  With @leaf->sem held the answer stays true. */
 bool mafc_leaf_current(struct mafc_heap *heap, u32 slot, struct mafc_leaf *leaf)
 {
 	return xa_load(&heap->leaves, slot >> MAFC_LEAF_SHIFT) == leaf;
@@ -187,13 +152,9 @@ static struct mafc_leaf *leaf_clone(const struct mafc_leaf *old)
 	return new;
 }
 
-/**
- * mafc_leaf_own() - make sure that a leaf has no other user
- * @heap: in this heap
- * @slot: one of its slots
- *
- * Context: may sleep; takes leaf->sem for writing.
- * Return: 0 or -ENOMEM.
+/*
+ * Makes sure that a leaf has no other user: 0 or -ENOMEM. May sleep; takes leaf->sem for
+ * writing.
  */
 int mafc_leaf_own(struct mafc_heap *heap, u32 slot)
 {
@@ -230,14 +191,7 @@ int mafc_leaf_own(struct mafc_heap *heap, u32 slot)
 	return 0;
 }
 
-/**
- * mafc_entry() - what a slot points at
- * @heap: in this heap
- * @slot: the slot
- *
- * Context: what is not empty stays as it is while heap->motion is held.
- * Return: the entry, 0 if empty.
- */
+/* What a slot points at, or 0; what is not empty stays as it is while heap->motion is held. */
 unsigned long mafc_entry(struct mafc_heap *heap, u32 slot)
 {
 	struct mafc_leaf *leaf;
@@ -251,13 +205,9 @@ unsigned long mafc_entry(struct mafc_heap *heap, u32 slot)
 	return e;
 }
 
-/**
- * mafc_ring_next() - the next slot that shares a slot's frame
- * @heap: in this heap
- * @slot: a slot with an entry, in a leaf without other users
- *
- * Context: heap->motion is held.
- * Return: the slot itself where its frame is not shared.
+/*
+ * The next slot that shares a frame; or @slot.  As for all of rings: heap->motion is held, and
+ * the slots have entries in leaves without other users.
  */
 u32 mafc_ring_next(struct mafc_heap *heap, u32 slot)
 {
@@ -269,14 +219,7 @@ u32 mafc_ring_next(struct mafc_heap *heap, u32 slot)
 	return leaf->ring[mafc_leaf_index(slot)];
 }
 
-/**
- * mafc_ring_prepare() - make room for a slot's ring
- * @heap: in this heap
- * @slot: a slot with an entry, in a leaf without other users
- *
- * Context: heap->motion is held; may sleep.
- * Return: 0 or -ENOMEM.
- */
+/* Makes room for the ring of @slot: 0 or -ENOMEM. May sleep. */
 int mafc_ring_prepare(struct mafc_heap *heap, u32 slot)
 {
 	struct mafc_leaf *leaf = mafc_leaf_exclusive(heap, slot);
@@ -287,14 +230,7 @@ int mafc_ring_prepare(struct mafc_heap *heap, u32 slot)
 	return leaf->ring ? 0 : -ENOMEM;
 }
 
-/**
- * mafc_ring_splice() - make one ring of two
- * @heap: in this heap
- * @a: a slot of the one
- * @b: a slot of the other; both prepared
- *
- * Context: heap->motion is held.  The caller sets MAFC_E_MESHED in the entries.
- */
+/* Makes one ring of those of two prepared slots; the caller sets MAFC_E_MESHED. */
 void mafc_ring_splice(struct mafc_heap *heap, u32 a, u32 b)
 {
 	struct mafc_leaf *la = mafc_leaf_exclusive(heap, a);
@@ -305,13 +241,9 @@ void mafc_ring_splice(struct mafc_heap *heap, u32 a, u32 b)
 	lb->ring[mafc_leaf_index(b)] = next_a;
 }
 
-/**
- * mafc_table_fork() - let a child share its parent's leaves
- * @parent: its heap; motion is held and no fault can run
- * @child: an empty heap
- *
- * Context: may sleep.
- * Return: 0 or -ENOMEM, with part of the leaves shared.
+/*
+ * Lets a child share its parent's leaves; parent->motion is held and no fault can run. May
+ * sleep. Return: 0; -ENOMEM, with part of them shared.
  */
 int mafc_table_fork(struct mafc_heap *parent, struct mafc_heap *child)
 {
@@ -355,12 +287,7 @@ static void leaf_drop_entries(struct mafc_heap *heap, unsigned long index,
 			mafc_frame_put(pool, mafc_entry_page(leaf->entry[i]), 1);
 }
 
-/**
- * mafc_table_destroy() - empty the table
- * @heap: of a heap that is dead and not mapped
- *
- * Context: may sleep; takes leaf->sem for writing.
- */
+/* Empties the table of a dead, unmapped heap. May sleep; takes leaf->sem for writing. */
 void mafc_table_destroy(struct mafc_heap *heap)
 {
 	struct mafc_leaf *leaf;
@@ -386,10 +313,8 @@ void mafc_table_destroy(struct mafc_heap *heap)
  * @heap: of this heap
  * @index: page in the region
  * @write: it must be this heap's alone
- *
  * Context: heap->motion is held; the pointer is good for as long.
- * Return: its address, or NULL where there is none (never touched, or still
- * shared with a forked process and @write is set).
+ * Return: its address, or NULL where there is none (never touched, or shared and @write is set).
  */
 void *mafc_meta(struct mafc_heap *heap, u32 index, bool write)
 {
@@ -407,16 +332,7 @@ void *mafc_meta(struct mafc_heap *heap, u32 index, bool write)
 	return page_address(page);
 }
 
-/**
- * mafc_span() - a span descriptor
- * @heap: of this heap
- * @index: page in the small region
- * @write: see mafc_meta()
- *
- * Context: heap->motion is held; the pointer is good for as long.
- * Return: the descriptor, in memory that the process writes to at any time, or
- * NULL.
- */
+/* A descriptor, by index in the small region, or NULL; otherwise as mafc_meta(). */
 struct mafc_span *mafc_span(struct mafc_heap *heap, u32 index, bool write)
 {
 	struct mafc_span *page;
@@ -452,14 +368,7 @@ static bool map_bit(struct mafc_heap *heap, u32 slot, unsigned int i)
 	return bit;
 }
 
-/**
- * mafc_handed_out() - may the process touch this page?
- * @heap: of this heap
- * @slot: the page
- *
- * Looks into the page map, without a lock.
- * Return: true for the meta region, else the bit.
- */
+/* May the process touch this page?  Looks into the page map, without a lock. */
 bool mafc_handed_out(struct mafc_heap *heap, u32 slot)
 {
 	enum mafc_region region = mafc_slot_region(slot);
