@@ -17,8 +17,7 @@ static unsigned int used_words(unsigned int order)
 	return order < 6 ? 1 : 1u << (order - 6);
 }
 
-static struct mafc_buddy_level *level(const struct mafc_buddy *b,
-				      unsigned int order)
+static struct mafc_buddy_level *level(const struct mafc_buddy *b, unsigned int order)
 {
 	return (struct mafc_buddy_level *)b->mem + order;
 }
@@ -33,8 +32,7 @@ static u64 *used(const struct mafc_buddy *b)
 	return tree(b) + tree_words(b->order);
 }
 
-static unsigned int node_at(const struct mafc_buddy *b, unsigned int off,
-			    unsigned int order)
+static unsigned int node_at(const struct mafc_buddy *b, unsigned int off, unsigned int order)
 {
 	return (1u << (b->order - order)) + (off >> order);
 }
@@ -136,8 +134,7 @@ static unsigned int node_gather(struct mafc_buddy *b, unsigned int node)
 	return found;
 }
 
-static void used_change(struct mafc_buddy *b, unsigned int off,
-			unsigned int order, bool set)
+static void used_change(struct mafc_buddy *b, unsigned int off, unsigned int order, bool set)
 {
 	u64 *word = used(b) + off / 64;
 	u64 mask = run_mask(off, 1u << order);
@@ -153,8 +150,7 @@ static void used_change(struct mafc_buddy *b, unsigned int off,
 }
 
 /* Are all pages of the block used (@set) or free (!@set)? */
-static bool used_is(const struct mafc_buddy *b, unsigned int off,
-		    unsigned int order, bool set)
+static bool used_is(const struct mafc_buddy *b, unsigned int off, unsigned int order, bool set)
 {
 	const u64 *word = used(b) + off / 64;
 	u64 mask = run_mask(off, 1u << order);
@@ -214,11 +210,9 @@ static int claim(struct mafc_buddy *b, unsigned int node)
 	return off;
 }
 
-static bool bad_block(const struct mafc_buddy *b, unsigned int off,
-		      unsigned int order)
+static bool bad_block(const struct mafc_buddy *b, unsigned int off, unsigned int order)
 {
-	return order > b->order || off >> b->order ||
-	       (off & ((1u << order) - 1));
+	return order > b->order || off >> b->order || (off & ((1u << order) - 1));
 }
 
 /* Bytes that a buddy of order 0 to MAFC_BUDDY_ORDER_MAX needs: 80 for 16 pages, 296 for 512. */
@@ -365,8 +359,7 @@ void mafc_hist_add(struct mafc_hist *h, unsigned int order)
  * Targets for mafc_buddy_set_lazy(): an order with at least 1/16 of the requests may keep its
  * share of half the buddy's pages, the others coalesce at once.
  */
-void mafc_hist_targets(const struct mafc_hist *h, unsigned int order,
-		       u16 target[])
+void mafc_hist_targets(const struct mafc_hist *h, unsigned int order, u16 target[])
 {
 	u32 pages = 1u << order;
 	unsigned int o;

@@ -64,8 +64,7 @@ static inline void mafc_shrinker_free(struct shrinker *shrinker)
 #else
 static inline struct shrinker *mafc_shrinker_alloc(const char *name)
 {
-	return shrinker_alloc(SHRINKER_MEMCG_AWARE | SHRINKER_NUMA_AWARE, "%s",
-			      name);
+	return shrinker_alloc(SHRINKER_MEMCG_AWARE | SHRINKER_NUMA_AWARE, "%s", name);
 }
 
 #define mafc_shrinker_register(shrinker, lru, name) (shrinker_register(shrinker), 0)

@@ -49,8 +49,7 @@ static bool may_inspect(struct task_struct *task)
 	bool ok;
 
 	ok = (uid_eq(mine->euid, his->euid) && uid_eq(mine->euid, his->suid) &&
-	      uid_eq(mine->euid, his->uid)) ||
-	     ns_capable(his->user_ns, CAP_SYS_PTRACE);
+	      uid_eq(mine->euid, his->uid)) || ns_capable(his->user_ns, CAP_SYS_PTRACE);
 	put_cred(his);
 	return ok;
 }
@@ -134,8 +133,7 @@ static struct mafc_heap *heap_alloc(struct mm_struct *mm, struct inode *inode)
 	xa_init(&heap->leaves);
 	heap->compact = true;
 	heap->next_pass = jiffies;
-	mafc_pfm_init(&heap->pfm, 100 * mafc_medium_percent,
-		      100 * mafc_high_percent);
+	mafc_pfm_init(&heap->pfm, 100 * mafc_medium_percent, 100 * mafc_high_percent);
 	heap->pool = mafc_pool_create(4);
 	heap->meta_pool = mafc_pool_create(2);
 	if (!heap->pool || !heap->meta_pool) {
@@ -148,8 +146,7 @@ static struct mafc_heap *heap_alloc(struct mm_struct *mm, struct inode *inode)
 /* Makes the heap known; from here on others may find it. */
 static int heap_register(struct mafc_heap *heap)
 {
-	int err = xa_insert(&heaps.by_mm, mm_key(heap->mm), heap,
-			    GFP_KERNEL_ACCOUNT);
+	int err = xa_insert(&heaps.by_mm, mm_key(heap->mm), heap, GFP_KERNEL_ACCOUNT);
 
 	if (err)
 		return err == -EBUSY ? -EEXIST : err;

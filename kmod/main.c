@@ -65,8 +65,7 @@ static int mafc_mmap(struct file *file, struct vm_area_struct *vma)
 	if (!heap)
 		return -ENODEV;
 	if (heap->inode != inode || !(vma->vm_flags & VM_SHARED) ||
-	    vma->vm_pgoff >> 32 >= MAFC_REGIONS ||
-	    index + vma_pages(vma) > heap->pages[region])
+	    vma->vm_pgoff >> 32 >= MAFC_REGIONS || index + vma_pages(vma) > heap->pages[region])
 		goto out;
 	/*
 	 * The first mapping takes over from the file, which counted as one.
@@ -97,16 +96,14 @@ union mafc_arg {
 	struct mafc_policy policy;
 };
 
-static int ioctl_info(struct file *file, struct mafc_heap *heap,
-		      union mafc_arg *arg)
+static int ioctl_info(struct file *file, struct mafc_heap *heap, union mafc_arg *arg)
 {
 	struct mafc_info *info = &arg->info;
 
 	info->abi_version = MAFC_ABI_VERSION;
 	info->page_size = PAGE_SIZE;
 	info->features = MAFC_FEATURE_MESH | MAFC_FEATURE_MOVE |
-			 MAFC_FEATURE_DROP | MAFC_FEATURE_FORK_COW |
-			 MAFC_FEATURE_REMAP;
+			 MAFC_FEATURE_DROP | MAFC_FEATURE_FORK_COW | MAFC_FEATURE_REMAP;
 	info->region_align = MAFC_REGION_ALIGN;
 	info->region_max = MAFC_REGION_MAX;
 	return 0;
@@ -114,20 +111,17 @@ static int ioctl_info(struct file *file, struct mafc_heap *heap,
 
 static bool region_ok(u32 pages)
 {
-	return pages && pages % MAFC_REGION_ALIGN == 0 &&
-	       pages <= MAFC_REGION_MAX;
+	return pages && pages % MAFC_REGION_ALIGN == 0 && pages <= MAFC_REGION_MAX;
 }
 
-static int ioctl_setup(struct file *file, struct mafc_heap *heap,
-		       union mafc_arg *arg)
+static int ioctl_setup(struct file *file, struct mafc_heap *heap, union mafc_arg *arg)
 {
 	struct mafc_setup *s = &arg->setup;
 	struct inode *inode = file->private_data;
 
 	if (!region_ok(s->small_pages) || !region_ok(s->large_pages))
 		return -EINVAL;
-	heap = mafc_heap_create(current->mm, inode, s->small_pages,
-				s->large_pages);
+	heap = mafc_heap_create(current->mm, inode, s->small_pages, s->large_pages);
 	if (IS_ERR(heap))
 		return PTR_ERR(heap);
 	/* The file counts as a mapping until there is one. */
@@ -146,8 +140,7 @@ static int ioctl_setup(struct file *file, struct mafc_heap *heap,
 	return 0;
 }
 
-static int ioctl_stat(struct file *file, struct mafc_heap *heap,
-		      union mafc_arg *arg)
+static int ioctl_stat(struct file *file, struct mafc_heap *heap, union mafc_arg *arg)
 {
 	struct mafc_stat *st = &arg->stat;
 	u32 size = st->size;
@@ -166,8 +159,7 @@ static int ioctl_stat(struct file *file, struct mafc_heap *heap,
 	return 0;
 }
 
-static int ioctl_compact(struct file *file, struct mafc_heap *heap,
-			 union mafc_arg *arg)
+static int ioctl_compact(struct file *file, struct mafc_heap *heap, union mafc_arg *arg)
 {
 	return mafc_compact_now(heap, &arg->compact);
 }
@@ -180,28 +172,24 @@ static bool range_ok(const struct mafc_heap *heap, u64 offset, u64 length)
 	       offset < end && length <= end - offset;
 }
 
-static int ioctl_release(struct file *file, struct mafc_heap *heap,
-			 union mafc_arg *arg)
+static int ioctl_release(struct file *file, struct mafc_heap *heap, union mafc_arg *arg)
 {
 	struct mafc_release *r = &arg->release;
 	u64 pages = 0;
 	int err = -EINVAL;
 
 	if (range_ok(heap, r->offset, r->length))
-		err = mafc_release_range(heap, mafc_slot(MAFC_LARGE,
-							 r->offset >> PAGE_SHIFT),
+		err = mafc_release_range(heap, mafc_slot(MAFC_LARGE, r->offset >> PAGE_SHIFT),
 					 r->length >> PAGE_SHIFT, &pages);
 	r->released = pages << PAGE_SHIFT;
 	return err;
 }
 
-static int ioctl_remap(struct file *file, struct mafc_heap *heap,
-		       union mafc_arg *arg)
+static int ioctl_remap(struct file *file, struct mafc_heap *heap, union mafc_arg *arg)
 {
 	struct mafc_remap *r = &arg->remap;
 
-	if (!range_ok(heap, r->from, r->length) ||
-	    !range_ok(heap, r->to, r->length) ||
+	if (!range_ok(heap, r->from, r->length) || !range_ok(heap, r->to, r->length) ||
 	    (r->from < r->to + r->length && r->to < r->from + r->length))
 		return -EINVAL;
 	return mafc_remap_range(heap, mafc_slot(MAFC_LARGE, r->from >> PAGE_SHIFT),
@@ -209,14 +197,12 @@ static int ioctl_remap(struct file *file, struct mafc_heap *heap,
 				r->length >> PAGE_SHIFT);
 }
 
-static int ioctl_policy(struct file *file, struct mafc_heap *heap,
-			union mafc_arg *arg)
+static int ioctl_policy(struct file *file, struct mafc_heap *heap, union mafc_arg *arg)
 {
 	struct mafc_policy *p = &arg->policy;
 	unsigned int i;
 
-	if (p->compact > 1 ||
-	    p->set & ~(MAFC_POLICY_COMPACT | MAFC_POLICY_RESET_PEAKS))
+	if (p->compact > 1 || p->set & ~(MAFC_POLICY_COMPACT | MAFC_POLICY_RESET_PEAKS))
 		return -EINVAL;
 	if (p->set & MAFC_POLICY_COMPACT)
 		WRITE_ONCE(heap->compact, p->compact);

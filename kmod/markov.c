@@ -45,8 +45,7 @@ static unsigned int place_at(unsigned int band, unsigned int context)
  * What the heap is doing: four bits, for entropy, free rate and size well over their means, and
  * for no High of late. Moves the means.
  */
-static unsigned int context_of(struct mafc_pfm *p,
-			       const struct mafc_pfm_sample *s)
+static unsigned int context_of(struct mafc_pfm *p, const struct mafc_pfm_sample *s)
 {
 	const s64 now[] = { s->entropy_q16, s->free_rate_q16, s->heap_pages };
 	unsigned int i, context = 0;
@@ -100,13 +99,11 @@ static void record(struct mafc_pfm *p, unsigned int place)
 static bool sane(const struct mafc_pfm_sample *s)
 {
 	return s && s->frag <= MAFC_PFM_FRAG_MAX && s->entropy_q16 <= ONE &&
-	       s->free_rate_q16 <= ONE && s->heap_pages &&
-	       s->heap_pages <= MAFC_PFM_PAGES_MAX;
+	       s->free_rate_q16 <= ONE && s->heap_pages && s->heap_pages <= MAFC_PFM_PAGES_MAX;
 }
 
 /* A band's row with all contexts together, leaning on "it stays". */
-static void band_row(const struct mafc_pfm *p, unsigned int band,
-		     u32 row[])
+static void band_row(const struct mafc_pfm *p, unsigned int band, u32 row[])
 {
 	u32 counts[BANDS] = { 0 };
 	u32 sum = STAY_PRIOR, leak = 0;
@@ -174,8 +171,7 @@ static u64 advance(struct mafc_pfm *p)
 			continue;
 		high += mass * p->rows[at][BAND_HIGH];
 		for (b = 0; b < BAND_HIGH; b++)
-			p->moved[place_at(b, at % CONTEXTS)] +=
-				mass * p->rows[at][b] / ROW_ONE;
+			p->moved[place_at(b, at % CONTEXTS)] += mass * p->rows[at][b] / ROW_ONE;
 	}
 	memset(p->mass, 0, sizeof(p->mass));
 	for (at = 0; at < PLACES; at++) {
@@ -255,8 +251,7 @@ void mafc_pfm_forecast(struct mafc_pfm *p, struct mafc_pfm_forecast *f)
 	memset(f, 0, sizeof(*f));
 	if (!p->known)
 		return;
-	f->state = band == BAND_HIGH ? MAFC_PFM_HIGH :
-		   band >= 2 ? MAFC_PFM_MEDIUM : MAFC_PFM_LOW;
+	f->state = band == BAND_HIGH ? MAFC_PFM_HIGH : band >= 2 ? MAFC_PFM_MEDIUM : MAFC_PFM_LOW;
 	make_rows(p);
 	memset(p->mass, 0, sizeof(p->mass));
 	p->mass[p->place] = left;

@@ -227,8 +227,7 @@ static u16 find_probe(struct mafc_matcher *m)
 
 		n = min_t(unsigned int, n, budget);
 		for (budget -= n; n; n--) {
-			unsigned int at = m->start[k] +
-					  m->cursor[k]++ % m->left[k];
+			unsigned int at = m->start[k] + m->cursor[k]++ % m->left[k];
 			u16 i = span(m, at)->at;
 
 			m->steps++;
@@ -258,8 +257,7 @@ static u16 find_src(struct mafc_matcher *m)
  */
 size_t mafc_matcher_size(u32 max_spans)
 {
-	return sizeof(struct mafc_matcher) +
-	       max_spans * (sizeof(struct span) + sizeof(u64));
+	return sizeof(struct mafc_matcher) + max_spans * (sizeof(struct span) + sizeof(u64));
 }
 
 /* Makes a matcher, in memory aligned to 8; mafc_matcher_reset() must follow. */
@@ -315,8 +313,7 @@ int mafc_matcher_add(struct mafc_matcher *m, u32 id, const u64 bits[4])
 	if (m->sealed)
 		return -EBUSY;
 	for (w = 0; w < 4; w++) {
-		unsigned int valid = m->nblocks - min_t(unsigned int,
-							m->nblocks, w * 64);
+		unsigned int valid = m->nblocks - min_t(unsigned int, m->nblocks, w * 64);
 
 		if (valid < 64 && bits[w] >> valid)
 			return -EINVAL;

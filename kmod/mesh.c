@@ -21,14 +21,12 @@ static bool span_shift(struct mafc_span *s, u32 from, u32 to, u32 set, u32 clear
 	do {
 		if (MAFC_SPAN_STATE(old) != from)
 			return false;
-	} while (!try_cmpxchg(&s->state, &old,
-			      (old & ~(0xffU | clear)) | to | set));
+	} while (!try_cmpxchg(&s->state, &old, (old & ~(0xffU | clear)) | to | set));
 	return true;
 }
 
 /* Does @d, a copy of descriptor @index, have a geometry that makes sense? */
-bool mafc_span_valid(const struct mafc_heap *heap, u32 index,
-		     const struct mafc_span *d)
+bool mafc_span_valid(const struct mafc_heap *heap, u32 index, const struct mafc_span *d)
 {
 	return d->block_size >= 16 && d->block_size % 16 == 0 &&
 	       d->nblocks && d->nblocks <= MAFC_SPAN_BLOCKS_MAX &&
@@ -38,8 +36,7 @@ bool mafc_span_valid(const struct mafc_heap *heap, u32 index,
 }
 
 /* Sets bits @first to @last, which may be in different words. */
-static void mask_range(u64 mask[BITMAP_WORDS], unsigned int first,
-		       unsigned int last)
+static void mask_range(u64 mask[BITMAP_WORDS], unsigned int first, unsigned int last)
 {
 	unsigned int w;
 
@@ -49,8 +46,7 @@ static void mask_range(u64 mask[BITMAP_WORDS], unsigned int first,
 }
 
 /* The blocks that lie in page @page of a span of valid geometry, in part or whole. */
-void mafc_span_page_mask(const struct mafc_span *d, unsigned int page,
-			 u64 mask[BITMAP_WORDS])
+void mafc_span_page_mask(const struct mafc_span *d, unsigned int page, u64 mask[BITMAP_WORDS])
 {
 	unsigned int first = page * PAGE_SIZE / d->block_size;
 	unsigned int last = (page * PAGE_SIZE + PAGE_SIZE - 1) / d->block_size;
@@ -181,12 +177,9 @@ static bool same_geometry(struct mesh *m)
 
 	read_geometry(geo, m->s);
 	return geo->block_size == READ_ONCE(m->d->block_size) &&
-	       geo->nblocks == READ_ONCE(m->d->nblocks) &&
-	       geo->npages == READ_ONCE(m->d->npages) &&
-	       READ_ONCE(m->s->canonical) == m->src &&
-	       READ_ONCE(m->d->canonical) == m->dst &&
-	       mafc_span_valid(m->heap, m->src, geo) &&
-	       mafc_span_valid(m->heap, m->dst, geo) &&
+	       geo->nblocks == READ_ONCE(m->d->nblocks) && geo->npages == READ_ONCE(m->d->npages) &&
+	       READ_ONCE(m->s->canonical) == m->src && READ_ONCE(m->d->canonical) == m->dst &&
+	       mafc_span_valid(m->heap, m->src, geo) && mafc_span_valid(m->heap, m->dst, geo) &&
 	       (m->src >= m->dst + geo->npages || m->dst >= m->src + geo->npages);
 }
 
@@ -240,8 +233,7 @@ static int mesh_check(struct mesh *m)
 			return -EBUSY;
 		if ((nd + ns) * m->geo.npages > MAFC_MOTION_MAX)
 			return -E2BIG;
-		if (mafc_ring_prepare(m->heap, dst) ||
-		    mafc_ring_prepare(m->heap, slot + j))
+		if (mafc_ring_prepare(m->heap, dst) || mafc_ring_prepare(m->heap, slot + j))
 			return -ENOMEM;
 		m->to[j] = mafc_entry_page(mafc_entry_held(m->heap, dst));
 		m->from[j] = mafc_entry_page(mafc_entry_held(m->heap, slot + j));
@@ -335,8 +327,7 @@ static int mesh_take(struct mesh *m)
 
 	for (j = 0; j < m->geo.npages; j++) {
 		m->first[j] = m->heap->mo.n;
-		err = mafc_motion_ring(m->heap,
-				       mafc_slot(MAFC_SMALL, m->src + j), false);
+		err = mafc_motion_ring(m->heap, mafc_slot(MAFC_SMALL, m->src + j), false);
 		if (err)
 			return err;
 	}
@@ -360,8 +351,7 @@ static void mesh_redirect(struct mesh *m)
 	}
 	for (s = mafc_ring_next(m->heap, slot); s != slot;
 	     s = mafc_ring_next(m->heap, s))
-		WRITE_ONCE(mafc_span(m->heap, mafc_slot_index(s), true)->canonical,
-			   m->dst);
+		WRITE_ONCE(mafc_span(m->heap, mafc_slot_index(s), true)->canonical, m->dst);
 }
 
 static void mesh_copy_block(struct mesh *m, unsigned int block)
@@ -372,8 +362,7 @@ static void mesh_copy_block(struct mesh *m, unsigned int block)
 	for (; off < end; off += n) {
 		n = min_t(unsigned int, end - off, PAGE_SIZE - offset_in_page(off));
 		memcpy(page_address(m->to[off >> PAGE_SHIFT]) + offset_in_page(off),
-		       page_address(m->from[off >> PAGE_SHIFT]) + offset_in_page(off),
-		       n);
+		       page_address(m->from[off >> PAGE_SHIFT]) + offset_in_page(off), n);
 	}
 }
 
@@ -407,14 +396,12 @@ static void mesh_publish(struct mesh *m)
 		n = m->first[j + 1] - m->first[j];
 		atomic_add(n, &mafc_frame(m->to[j])->owners);
 		for (i = m->first[j]; i < m->first[j + 1]; i++)
-			mafc_motion_set(heap, i, (unsigned long)m->to[j] |
-					MAFC_E_MESHED);
+			mafc_motion_set(heap, i, (unsigned long)m->to[j] | MAFC_E_MESHED);
 	}
 	mafc_motion_end(heap);
 	for (j = 0; j < m->geo.npages; j++) {
 		page_ref_unfreeze(m->from[j], 1);
-		mafc_frame_put(heap->pool, m->from[j],
-			       m->first[j + 1] - m->first[j]);
+		mafc_frame_put(heap->pool, m->from[j], m->first[j + 1] - m->first[j]);
 	}
 }
 
@@ -487,8 +474,7 @@ int mafc_mesh(struct mafc_heap *heap, u32 dst, u32 src)
 
 static unsigned long *page_map(struct mafc_heap *heap, u32 index)
 {
-	return mafc_meta(heap, heap->map[MAFC_SMALL] + index / (8 * PAGE_SIZE),
-			 true);
+	return mafc_meta(heap, heap->map[MAFC_SMALL] + index / (8 * PAGE_SIZE), true);
 }
 
 /* May everything that the end of this span writes be written? */
@@ -508,14 +494,12 @@ static void retire(struct mafc_heap *heap, u32 index, u32 npages)
 
 	WRITE_ONCE(s->canonical, index);
 	do {
-		new = old & MAFC_SPAN_LISTED ?
-			MAFC_SPAN_DEAD | MAFC_SPAN_LISTED : MAFC_SPAN_NONE;
+		new = old & MAFC_SPAN_LISTED ? MAFC_SPAN_DEAD | MAFC_SPAN_LISTED : MAFC_SPAN_NONE;
 	} while (!try_cmpxchg(&s->state, &old, new));
 	if (new != MAFC_SPAN_NONE)
 		return;
 	for (i = 1; i < npages; i++)
-		WRITE_ONCE(mafc_span(heap, index + i, true)->state,
-			   MAFC_SPAN_NONE);
+		WRITE_ONCE(mafc_span(heap, index + i, true)->state, MAFC_SPAN_NONE);
 	smp_mb();	/* states before bits */
 	for (i = index; i < index + npages; i++)
 		clear_bit(i % (8 * PAGE_SIZE), page_map(heap, i));
@@ -534,9 +518,8 @@ static int members(struct mafc_heap *heap, u32 root, u32 npages, u32 *member)
 		if (n == MAFC_MOTION_MAX || index + npages > heap->pages[MAFC_SMALL] ||
 		    !retire_possible(heap, index, npages))
 			return -EBUSY;
-		if (index != root &&
-		    (MAFC_SPAN_STATE(READ_ONCE(d->state)) != MAFC_SPAN_MESHED ||
-		     READ_ONCE(d->canonical) != root))
+		if (index != root && (MAFC_SPAN_STATE(READ_ONCE(d->state)) != MAFC_SPAN_MESHED ||
+				      READ_ONCE(d->canonical) != root))
 			return -EINVAL;
 		member[n++] = index;
 		s = mafc_ring_next(heap, s);
@@ -563,8 +546,7 @@ static int dissolve_pages(struct mafc_heap *heap, u32 root, u32 npages)
 
 	for (j = 0; j < npages && !err; j++) {
 		before = heap->mo.n;
-		err = mafc_motion_ring(heap, mafc_slot(MAFC_SMALL, root + j),
-				       false);
+		err = mafc_motion_ring(heap, mafc_slot(MAFC_SMALL, root + j), false);
 		if (err)
 			break;
 		owners[n] = heap->mo.n - before;

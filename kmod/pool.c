@@ -90,8 +90,7 @@ void mafc_pool_put(struct mafc_pool *pool)
 /* An empty pool, or NULL; @min_order is that of its first and smallest chunks. May sleep. */
 struct mafc_pool *mafc_pool_create(unsigned int min_order)
 {
-	struct mafc_pool *pool = kzalloc(struct_size(pool, node, nr_node_ids),
-					 GFP_KERNEL_ACCOUNT);
+	struct mafc_pool *pool = kzalloc(struct_size(pool, node, nr_node_ids), GFP_KERNEL_ACCOUNT);
 	unsigned int i;
 
 	if (!pool)
@@ -149,8 +148,7 @@ static void chunks_free(struct list_head *unused)
  * @slot: the page
  * @place: out: good as long as the policy is
  */
-void mafc_place_of(const struct vm_area_struct *vma, u32 slot,
-		   struct mafc_place *place)
+void mafc_place_of(const struct vm_area_struct *vma, u32 slot, struct mafc_place *place)
 {
 #ifdef CONFIG_NUMA
 	const struct mempolicy *pol = vma ? vma->vm_policy : NULL;
@@ -163,8 +161,7 @@ void mafc_place_of(const struct vm_area_struct *vma, u32 slot,
 	if (!pol || nodes_empty(pol->nodes))
 		return;
 	place->only = pol->mode == MPOL_BIND;
-	if (place->only || pol->mode == MPOL_PREFERRED ||
-	    pol->mode == MPOL_PREFERRED_MANY) {
+	if (place->only || pol->mode == MPOL_PREFERRED || pol->mode == MPOL_PREFERRED_MANY) {
 		place->nodes = &pol->nodes;
 		if (!node_isset(place->nid, pol->nodes))
 			place->nid = first_node(pol->nodes);
@@ -176,8 +173,7 @@ void mafc_place_of(const struct vm_area_struct *vma, u32 slot,
 #endif
 }
 
-static struct page *pages_alloc(const struct mafc_place *place,
-				unsigned int order, gfp_t gfp)
+static struct page *pages_alloc(const struct mafc_place *place, unsigned int order, gfp_t gfp)
 {
 	if (place->only && !place->nodes)
 		gfp |= __GFP_THISNODE;
@@ -185,12 +181,10 @@ static struct page *pages_alloc(const struct mafc_place *place,
 			     place->only ? (nodemask_t *)place->nodes : NULL);
 }
 
-static struct mafc_chunk *chunk_create(struct mafc_pool *pool,
-				       unsigned int order, gfp_t gfp,
+static struct mafc_chunk *chunk_create(struct mafc_pool *pool, unsigned int order, gfp_t gfp,
 				       const struct mafc_place *place)
 {
-	struct mafc_chunk *chunk = kmem_cache_alloc_lru(chunk_cache, &chunk_lru,
-							gfp | __GFP_ZERO);
+	struct mafc_chunk *chunk = kmem_cache_alloc_lru(chunk_cache, &chunk_lru, gfp | __GFP_ZERO);
 	unsigned int i;
 
 	if (!chunk)
@@ -224,23 +218,19 @@ static struct mafc_chunk *chunk_create(struct mafc_pool *pool,
  * Large chunks are asked for without insisting: neither reclaim nor the cgroup's OOM killer
  * should act for what a smaller one would do as well.
  */
-static int pool_grow(struct mafc_pool *pool, gfp_t gfp,
-		     const struct mafc_place *place)
+static int pool_grow(struct mafc_pool *pool, gfp_t gfp, const struct mafc_place *place)
 {
 	unsigned long sixteenth = READ_ONCE(pool->frames) / 16;
-	int order = clamp_t(int, ilog2(sixteenth + 1), pool->min_order,
-			    MAFC_CHUNK_ORDER_MAX);
+	int order = clamp_t(int, ilog2(sixteenth + 1), pool->min_order, MAFC_CHUNK_ORDER_MAX);
 	struct mafc_chunk *chunk = NULL;
 
 	for (; order >= 0 && !chunk; order = order ? order / 2 : -1)
 		chunk = chunk_create(pool, order, order ?
-				     gfp | __GFP_NORETRY | __GFP_NOMEMALLOC : gfp,
-				     place);
+				     gfp | __GFP_NORETRY | __GFP_NOMEMALLOC : gfp, place);
 	if (!chunk)
 		return -ENOMEM;
 
-	atomic_long_add(chunk_frames(chunk),
-			&mafc_node_frames[page_to_nid(chunk->base)]);
+	atomic_long_add(chunk_frames(chunk), &mafc_node_frames[page_to_nid(chunk->base)]);
 	spin_lock(&pool->lock);
 	chunk->aside = false;
 	pool->frames += chunk_frames(chunk);
@@ -259,8 +249,7 @@ static void take_frames(struct mafc_chunk *chunk, int off, unsigned int n,
 	for (i = 0; i < n; i++) {
 		atomic_set(&chunk->frame[off + i].owners, 0);
 		/* Raw frames become dirty when they are filled. */
-		fresh = fill != MAFC_FILL_RAW &&
-			!__test_and_set_bit(off + i, chunk->dirty);
+		fresh = fill != MAFC_FILL_RAW && !__test_and_set_bit(off + i, chunk->dirty);
 		if (fill == MAFC_FILL_ZERO || (fill == MAFC_FILL_OWN && fresh))
 			batch->zero |= BIT(i);
 		batch->page[i] = chunk->base + off + i;
@@ -315,8 +304,7 @@ static bool pool_try_take(struct mafc_pool *pool, struct mafc_batch *batch,
 	mafc_hist_add(&pool->hist, order);
 	ok = take_node(pool, place->nid, order, fill, batch);
 	for (nid = 0; nid < nr_node_ids && !ok; nid++)
-		if ((place->nodes && node_isset(nid, *place->nodes)) ||
-		    (any && !place->only))
+		if ((place->nodes && node_isset(nid, *place->nodes)) || (any && !place->only))
 			ok = take_node(pool, nid, order, fill, batch);
 	spin_unlock(&pool->lock);
 	return ok;
@@ -396,8 +384,7 @@ static void frame_free(struct mafc_pool *mine, struct page *page)
 	reuse = reuse && !pool->dead;
 	if (reuse) {
 		chunk_adapt(chunk);
-		mafc_buddy_free(chunk->buddy, page_to_pfn(page) -
-				page_to_pfn(chunk->base), 0);
+		mafc_buddy_free(chunk->buddy, page_to_pfn(page) - page_to_pfn(chunk->base), 0);
 		chunk_cached(chunk, 1);
 	} else {
 		chunk->gone++;
@@ -478,8 +465,7 @@ struct punched {
 		     .chunks = LIST_HEAD_INIT((p).chunks) }
 
 /* Takes at most @max free frames out for good, an empty chunk in one piece. */
-static void chunk_punch(struct mafc_chunk *chunk, unsigned long max,
-			struct punched *p)
+static void chunk_punch(struct mafc_chunk *chunk, unsigned long max, struct punched *p)
 {
 	unsigned long n = min_t(unsigned long, chunk_free(chunk), max), i;
 
@@ -489,8 +475,7 @@ static void chunk_punch(struct mafc_chunk *chunk, unsigned long max,
 		return;
 	}
 	for (i = 0; i < n; i++)
-		list_add(&chunk->base[mafc_buddy_alloc(chunk->buddy, 0)].lru,
-			 &p->frames);
+		list_add(&chunk->base[mafc_buddy_alloc(chunk->buddy, 0)].lru, &p->frames);
 	chunk->gone += n;
 	chunk->pool->frames -= n;
 	chunk_cached(chunk, -n);
@@ -562,10 +547,8 @@ struct mafc_chunk *mafc_pool_victim(struct mafc_pool *pool)
 		if (i % MAFC_POOL_LISTS <= MAFC_POOL_LISTS / 2)
 			continue;
 		list_for_each_entry(chunk, pool_list(pool, i), node) {
-			used = chunk_frames(chunk) - chunk->gone -
-			       chunk_free(chunk);
-			if (used < least && used + chunk_free(chunk) <
-					    chunk_node(chunk)->cached) {
+			used = chunk_frames(chunk) - chunk->gone - chunk_free(chunk);
+			if (used < least && used + chunk_free(chunk) < chunk_node(chunk)->cached) {
 				best = chunk;
 				least = used;
 			}
@@ -593,8 +576,7 @@ bool mafc_pool_release_victim(struct mafc_chunk *chunk)
 	if (chunk_unused(chunk))
 		chunk_detach(chunk, &unused);
 	else	/* last in line, so that another one is tried next time */
-		list_add_tail(&chunk->node,
-			      &chunk_node(chunk)->lists[chunk_list(chunk)]);
+		list_add_tail(&chunk->node, &chunk_node(chunk)->lists[chunk_list(chunk)]);
 	spin_unlock(&pool->lock);
 	if (list_empty(&unused))
 		return false;
@@ -628,8 +610,7 @@ void mafc_pool_stat(struct mafc_pool *pool, struct mafc_stat *st)
 }
 
 /* The shrinker's objects are chunks; what it frees of them are free frames. */
-static enum lru_status shrink_chunk(struct list_head *item,
-				    struct list_lru_one *list,
+static enum lru_status shrink_chunk(struct list_head *item, struct list_lru_one *list,
 				    spinlock_t *lock, void *arg)
 {
 	struct mafc_chunk *chunk = container_of(item, struct mafc_chunk, lru);
@@ -650,8 +631,7 @@ static enum lru_status shrink_chunk(struct list_head *item,
 }
 
 /* Pressure: the compactor is asked to free more than what is free already. */
-static unsigned long shrink_count(struct shrinker *shrinker,
-				  struct shrink_control *sc)
+static unsigned long shrink_count(struct shrinker *shrinker, struct shrink_control *sc)
 {
 	unsigned long n = list_lru_shrink_count(&chunk_lru, sc);
 
@@ -660,8 +640,7 @@ static unsigned long shrink_count(struct shrinker *shrinker,
 	return n;
 }
 
-static unsigned long shrink_scan(struct shrinker *shrinker,
-				 struct shrink_control *sc)
+static unsigned long shrink_scan(struct shrinker *shrinker, struct shrink_control *sc)
 {
 	struct punched p = PUNCHED(p);
 

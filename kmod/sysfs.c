@@ -103,8 +103,7 @@ static const struct attribute_group counters_group = {
 	.attrs = counters,
 };
 
-static ssize_t held_show(struct device *dev, struct device_attribute *attr,
-			 char *buf)
+static ssize_t held_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
 	ssize_t len = 0;
 	int nid;

@@ -113,8 +113,7 @@ unsigned long mafc_entry_held(struct mafc_heap *heap, u32 slot)
 {
 	struct mafc_leaf *leaf = mafc_leaf_exclusive(heap, slot);
 
-	return leaf ? READ_ONCE(leaf->entry[mafc_leaf_index(slot)]) :
-		      mafc_entry(heap, slot);
+	return leaf ? READ_ONCE(leaf->entry[mafc_leaf_index(slot)]) : mafc_entry(heap, slot);
 }
 
 /* Is it still the heap's leaf?  With @leaf->sem held the answer stays true. */
@@ -142,8 +141,7 @@ static struct mafc_leaf *leaf_clone(const struct mafc_leaf *old)
 	struct mafc_leaf *new = leaf_alloc();
 
 	if (new && old->ring) {
-		new->ring = kmalloc_array(MAFC_LEAF_SLOTS, sizeof(u32),
-					  GFP_KERNEL_ACCOUNT);
+		new->ring = kmalloc_array(MAFC_LEAF_SLOTS, sizeof(u32), GFP_KERNEL_ACCOUNT);
 		if (!new->ring) {
 			leaf_free_rcu(&new->rcu);
 			return NULL;
@@ -177,8 +175,7 @@ int mafc_leaf_own(struct mafc_heap *heap, u32 slot)
 	if (mafc_leaf_current(heap, slot, old) && atomic_read(&old->users) > 1) {
 		leaf_copy(new, old);
 		/* Replaces an entry that is there: needs no memory. */
-		xa_store(&heap->leaves, slot >> MAFC_LEAF_SHIFT, new,
-			 GFP_NOWAIT);
+		xa_store(&heap->leaves, slot >> MAFC_LEAF_SHIFT, new, GFP_NOWAIT);
 		atomic_dec_return_release(&old->users);
 		replaced = true;
 	}
@@ -213,8 +210,7 @@ u32 mafc_ring_next(struct mafc_heap *heap, u32 slot)
 {
 	struct mafc_leaf *leaf = mafc_leaf_exclusive(heap, slot);
 
-	if (!leaf || !leaf->ring ||
-	    !(leaf->entry[mafc_leaf_index(slot)] & MAFC_E_MESHED))
+	if (!leaf || !leaf->ring || !(leaf->entry[mafc_leaf_index(slot)] & MAFC_E_MESHED))
 		return slot;
 	return leaf->ring[mafc_leaf_index(slot)];
 }
@@ -259,8 +255,7 @@ int mafc_table_fork(struct mafc_heap *parent, struct mafc_heap *child)
 		down_write(&leaf->sem);
 		atomic_inc(&leaf->users);
 		up_write(&leaf->sem);
-		err = xa_err(xa_store(&child->leaves, index, leaf,
-				      GFP_KERNEL_ACCOUNT));
+		err = xa_err(xa_store(&child->leaves, index, leaf, GFP_KERNEL_ACCOUNT));
 		if (err) {
 			down_write(&leaf->sem);
 			atomic_dec(&leaf->users);
@@ -376,7 +371,6 @@ bool mafc_handed_out(struct mafc_heap *heap, u32 slot)
 
 	if (region == MAFC_META)
 		return true;
-	return map_bit(heap, mafc_slot(MAFC_META, heap->map[region] +
-				       index / (8 * PAGE_SIZE)),
+	return map_bit(heap, mafc_slot(MAFC_META, heap->map[region] + index / (8 * PAGE_SIZE)),
 		       index % (8 * PAGE_SIZE));
 }
