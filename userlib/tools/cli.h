@@ -3,50 +3,57 @@
 #ifndef MAFC_CLI_H
 #define MAFC_CLI_H
 
-#include "json.h"
 #include "reader.h"
+
+#include <err.h>
+
+#include "json.h"
 
 enum status { OK, FAILED, USAGE, OVER_SLO };
 
-/**
- * struct options - the command line; sizes in bytes, times in ms
- * @args: what follows the options; ends with NULL
- * @pid: the first of them as a process id, 0 without one
- */
-struct options {
+/* The command line; sizes in bytes, times in ms, @slo in 1/100 of a per cent. @args ends with NULL. */
+extern struct options {
 	bool json, no_compact, fallback;
 	char **args;
-	pid_t pid;
-	const char *svg, *sort;
-	uint64_t interval, count, after, lasting, at_least, memory_max;
-	double slo;
-};
+	pid_t pid;			/* the first of @args, or 0 */
+	const char *svg;
+	char sort;			/* one of SORT_KEYS */
+	uint64_t interval, count, after, lasting, at_least, memory_max, slo;
+} opt;
 
-extern struct options opt;
-extern struct json js;			/* to stdout */
+#define SORT_KEYS	"hlfnmp"	/* held, live, fragmentation, next, meshed, pid */
+
 extern volatile int stopped;		/* by a signal */
 
-/* One line on stderr, and the end. */
-void die(enum status status, const char *fmt, ...) __attribute__((noreturn, format(printf, 2, 3)));
 /* If @err is what a function of the reader returned in failure; about a process if @pid is not 0. */
 void die_if(int err, pid_t pid);
 int open_device(void);
+void *grow(void *p, size_t size);
 uint64_t now_ms(void);
 
 /*
  * Results. The same calls write JSON, or text: in LIST a line for each value, in TABLE a row for each
- * object, and in HEADER the heads of the columns. Units: B bytes, t ns, % 1/100 of a per cent, 0 for a
- * plain number; the JSON key ends with it. Columns of text are flush left and have a @width < 0.
+ * object, and in HEADER the heads of the columns. Units: B bytes, t ns, % 1/100 of a per cent, 0 for
+ * a plain number; the JSON key ends with it. Columns of text are flush left and have a @width < 0.
  */
+extern struct json js;
 extern enum mode { LIST, TABLE, HEADER } mode;
 void put(const char *key, char unit, uint64_t v);
 void put_text(const char *key, const char *s, int width);
 void begin(const char *key, char kind);
 void end(char kind);
+/* Heads of columns, and @n rows; @row puts one. There must be a row 0 in any case. */
+void put_table(const char *key, size_t n, void (*row)(size_t i));
 /* A number in words; good for the next 7 calls. */
 const char *text(char unit, uint64_t v);
-/* Held, live, meshed, fragmentation of the heaps of which it holds (NULL: all); how many they are. */
-ssize_t sum_heaps(int fd, bool (*only)(pid_t pid), struct mafc_stat *sum);
+
+/* The heaps of the processes of which @only holds (NULL: all), to @heaps; how many they are. */
+extern struct heap_info {
+	pid_t pid;
+	char comm[64];
+	struct mafc_stat stat;
+} *heaps;
+size_t find_heaps(int fd, bool (*only)(pid_t pid), struct mafc_stat *sum);
 
 /* The directory of the cgroup of a process (version 2). */
 void cgroup_of(pid_t pid, char path[4200]);

@@ -7,15 +7,12 @@
  *   /debug/fragmentation   what the page shows; ?pid=N adds history and heat map of one process
  *   /                      the page
  */
-#define _GNU_SOURCE
+#include "exporter.h"
+
 #include <arpa/inet.h>
 #include <getopt.h>
 #include <microhttpd.h>
 #include <signal.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "exporter.h"
 
 #define CONNS		64U	/* connections at a time, at most */
 #define CONNS_KEPT	48U	/* who opens one more ends the oldest of so many */
@@ -25,7 +22,7 @@ __asm__(".section .rodata\npage:\n.incbin \"page.html\"\n.byte 0\n.previous\n");
 extern const char page[];
 static bool loopback;
 
-/* Whoever holds connections open, slowly sending, keeps nobody else out. Only the server's thread comes here. */
+/* Whoever holds connections open, slowly sending, keeps nobody else out. */
 static void conn_changed(void *unused, struct MHD_Connection *c, void **context,
 			 enum MHD_ConnectionNotificationCode code)
 {
@@ -35,34 +32,15 @@ static void conn_changed(void *unused, struct MHD_Connection *c, void **context,
 	unsigned int i;
 
 	(void)unused, (void)context;
-	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-		i = started++ % CONNS_KEPT;
-		if (conn[i])
-			shutdown(conn[i], SHUT_RDWR);
-		conn[i] = fd;
-	} else {
+	if (code != MHD_CONNECTION_NOTIFY_STARTED) {
 		for (i = 0; i < CONNS_KEPT; i++)
 			conn[i] = conn[i] == fd ? 0 : conn[i];
+		return;
 	}
-}
-
-static enum MHD_Result answer(struct MHD_Connection *c, unsigned int status, const char *type, const char *text,
-			      enum MHD_ResponseMemoryMode mode)
-{
-	struct MHD_Response *r = MHD_create_response_from_buffer(strlen(text), (void *)text, mode);
-	enum MHD_Result ret;
-
-	if (!r)
-		return MHD_NO;
-	MHD_add_response_header(r, "Content-Type", type);
-	MHD_add_response_header(r, "Connection", "close");
-	MHD_add_response_header(r, "Cache-Control", "no-store");
-	MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
-	MHD_add_response_header(r, "Content-Security-Policy", "default-src 'none'; connect-src 'self'; img-src data:; "
-				"script-src 'unsafe-inline'; style-src 'unsafe-inline'; frame-ancestors 'none'");
-	ret = MHD_queue_response(c, status, r);
-	MHD_destroy_response(r);
-	return ret;
+	i = started++ % CONNS_KEPT;
+	if (conn[i])
+		shutdown(conn[i], SHUT_RDWR);
+	conn[i] = fd;
 }
 
 /* A name of somebody's that leads here belongs to a web site that wants to read what is local. */
@@ -74,30 +52,47 @@ static bool host_ok(struct MHD_Connection *c)
 	       (!strncmp(host, "localhost", 9) && strchr(":", host[9]));
 }
 
+/* Frees @text, which may be NULL. */
+static enum MHD_Result answer(struct MHD_Connection *c, unsigned int status, const char *type, char *text)
+{
+	struct MHD_Response *r;
+	enum MHD_Result ret;
+
+	r = text ? MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE) : NULL;
+	if (!r)
+		return MHD_NO;
+	MHD_add_response_header(r, "Content-Type", type);
+	MHD_add_response_header(r, "Connection", "close");
+	MHD_add_response_header(r, "Cache-Control", "no-store");
+	MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
+	MHD_add_response_header(r, "Content-Security-Policy", "default-src 'none'; connect-src 'self'; "
+				"img-src data:; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+				"frame-ancestors 'none'");
+	ret = MHD_queue_response(c, status, r);
+	MHD_destroy_response(r);
+	return ret;
+}
+
 static enum MHD_Result request(void *unused, struct MHD_Connection *c, const char *url, const char *method,
 			       const char *version, const char *data, size_t *size, void **context)
 {
 	const char *pid = MHD_lookup_connection_value(c, MHD_GET_ARGUMENT_KIND, "pid");
-	const char *type = "application/json", *plain = "text/plain; version=0.0.4; charset=utf-8";
-	char *text;
+	const char *plain = "text/plain; version=0.0.4; charset=utf-8";
+	bool all = !strcmp(url, "/debug/mafc");
 
 	(void)unused, (void)version, (void)data, (void)size, (void)context;
 	if (strcmp(method, "GET") && strcmp(method, "HEAD"))
-		return answer(c, MHD_HTTP_NOT_IMPLEMENTED, plain, "GET only\n", MHD_RESPMEM_PERSISTENT);
+		return answer(c, MHD_HTTP_NOT_IMPLEMENTED, plain, strdup("GET only\n"));
 	if (!host_ok(c))
-		return answer(c, MHD_HTTP_FORBIDDEN, plain, "no such host here\n", MHD_RESPMEM_PERSISTENT);
+		return answer(c, MHD_HTTP_FORBIDDEN, plain, strdup("no such host here\n"));
 	if (!strcmp(url, "/"))
-		return answer(c, MHD_HTTP_OK, "text/html", page, MHD_RESPMEM_PERSISTENT);
-	if (!strcmp(url, "/metrics")) {
-		type = plain;
-		text = render_metrics();
-	} else if (!strcmp(url, "/debug/mafc") || !strcmp(url, "/debug/fragmentation")) {
-		text = render_json(!strcmp(url, "/debug/mafc"), pid ? atoi(pid) : 0);
-	} else {
-		return answer(c, MHD_HTTP_NOT_FOUND, plain, "/, /metrics, /debug/mafc, /debug/fragmentation\n",
-			      MHD_RESPMEM_PERSISTENT);
-	}
-	return text ? answer(c, MHD_HTTP_OK, type, text, MHD_RESPMEM_MUST_FREE) : MHD_NO;
+		return answer(c, MHD_HTTP_OK, "text/html", strdup(page));
+	if (!strcmp(url, "/metrics"))
+		return answer(c, MHD_HTTP_OK, plain, render_metrics());
+	if (all || !strcmp(url, "/debug/fragmentation"))
+		return answer(c, MHD_HTTP_OK, "application/json", render_json(all, pid ? atoi(pid) : 0));
+	return answer(c, MHD_HTTP_NOT_FOUND, plain,
+		      strdup("/, /metrics, /debug/mafc, /debug/fragmentation\n"));
 }
 
 static struct MHD_Daemon *start(const char *listen)
@@ -121,7 +116,8 @@ static struct MHD_Daemon *start(const char *listen)
 int main(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{ "listen", 1, NULL, 'l' }, { "top", 1, NULL, 't' }, { "slo", 1, NULL, 's' }, { "help", 0, NULL, 'h' }, { 0 },
+		{ "listen", 1, NULL, 'l' }, { "top", 1, NULL, 't' }, { "slo", 1, NULL, 's' },
+		{ "help", 0, NULL, 'h' }, { 0 },
 	};
 	const char *listen = "127.0.0.1:9464";
 	struct MHD_Daemon *d;
@@ -129,8 +125,6 @@ int main(int argc, char **argv)
 	sigset_t ends;
 	int c;
 
-	known.top = 20;
-	known.slo = 15;
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		if (c == 'l') {
 			listen = optarg;

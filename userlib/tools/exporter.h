@@ -2,16 +2,16 @@
 /*
  * exporter.h - what mafc-exporter knows
  *
- * One thread collects, within a share of CPU time; libmicrohttpd's shows what there is. A heap that the
- * kernel is slow to tell about delays figures, never answers. @top heaps are shown one by one, the rest in sums.
+ * One thread collects, within a share of CPU time; libmicrohttpd's shows what there is. A heap that
+ * the kernel is slow to tell about delays figures, never answers. @top heaps are shown one by one,
+ * the rest in sums.
  */
 #ifndef MAFC_EXPORTER_H
 #define MAFC_EXPORTER_H
 
-#include <pthread.h>
-#include <time.h>
-
 #include "reader.h"
+
+#include <pthread.h>
 
 #define HISTORY		360	/* samples of fragmentation: half an hour */
 #define HISTORY_STEP	5	/* seconds between two of them */
@@ -23,11 +23,12 @@ struct history {
 	unsigned long n;
 };
 
-/* Per cent live of @per pages a cell; -1: they have no memory, -2: they were meshed away. */
+/* Cells of @per pages: those that have memory, those that were meshed away, bytes live. */
 struct map {
 	unsigned long pages, per;
-	unsigned int cells;
-	int8_t cell[MAP_CELLS];
+	struct cell {
+		uint64_t own, meshed, live;
+	} cell[MAP_CELLS];
 };
 
 struct proc {
@@ -36,7 +37,7 @@ struct proc {
 	char comm[64], label[100];	/* {pid="1",comm="init" */
 	bool heap, fallback;		/* it has one; or it has the library, and no device */
 	unsigned int asked;		/* times, without a heap */
-	double due, sampled;		/* to be asked again; @stat is of then */
+	double sampled;			/* @stat is of then */
 	_Atomic double wanted;		/* its map was last asked for */
 	double map_due;			/* it is to be drawn */
 	struct mafc_stat stat;
@@ -55,10 +56,9 @@ extern struct known {
 	struct history history;		/* of the sum */
 } known;
 
-double clock_s(clockid_t id);
 void *collect(void *unused);
 
-/* Answers; free() them. NULL without memory. @all: every figure. With a @pid its history and heat map, too. */
+/* Answers; free() them. NULL without memory. @all: every figure. With a @pid also its history, map. */
 char *render_metrics(void);
 char *render_json(bool all, pid_t pid);
 

@@ -1,35 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-/* exporter_collect.c - asks the device about all processes, and then rests as long as it must to stay cheap */
-#define _GNU_SOURCE
-#include <dirent.h>
-#include <limits.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
-
+/* exporter_collect.c - asks the device about all processes, then rests as long as it must to stay cheap */
 #include "exporter.h"
+
+#include <limits.h>
 
 #define TICK		1	/* seconds between two rounds, at least */
 #define SHARE		0.003	/* of CPU time for them */
 #define SHARE_MAP	0.01	/* ... and for each heat map that somebody looks at: asked for it not ... */
 #define WANTED		10.0	/* ... longer ago than this */
-#define IDLE		60.0	/* seconds, about, between two looks at a process that has no heap ... */
-#define LOOKS		4	/* ... after the first */
 
-struct known known = { .lock = PTHREAD_MUTEX_INITIALIZER };
+struct known known = { .top = 20, .slo = 15, .lock = PTHREAD_MUTEX_INITIALIZER };
 
-double clock_s(clockid_t id)
+static int64_t dead(const struct proc *p)
 {
-	struct timespec t;
-
-	clock_gettime(id, &t);
-	return t.tv_sec + t.tv_nsec / 1e9;
-}
-
-static uint64_t dead(const struct mafc_stat *st)
-{
-	return st->held > st->live ? st->held - st->live : 0;
+	return p->stat.held - p->stat.live;
 }
 
 /* Sums, and who has most memory in no live block. */
@@ -48,21 +32,12 @@ static void rank(void)
 		known.heaps++;
 		sum->held += p->stat.held;
 		sum->live += p->stat.live;
-		for (k = known.shown; k && dead(&known.worst[k - 1]->stat) < dead(&p->stat); k--)
+		for (k = known.shown; k && dead(known.worst[k - 1]) < dead(p); k--)
 			known.worst[k] = known.worst[k - 1];
 		known.worst[k] = p;
 		known.shown += known.shown < known.top;
 	}
 	sum->fragmentation = fragmentation(sum->held, sum->live);
-}
-
-static void proc_unlink(struct proc **at)
-{
-	struct proc *p = *at;
-
-	*at = p->next;
-	free(p->map);
-	free(p);
 }
 
 /* Brings the list in line with /proc, where the processes are by pid, too. */
@@ -76,8 +51,11 @@ static void list(void)
 	do {
 		e = dir ? readdir(dir) : NULL;
 		pid = e ? atoi(e->d_name) : INT_MAX;
-		while (pid && *at && (*at)->pid < pid)
-			proc_unlink(at);
+		while (pid && (p = *at) && p->pid < pid) {
+			*at = p->next;
+			free(p->map);
+			free(p);
+		}
 		if (e && pid && (!*at || (*at)->pid > pid) && (p = calloc(1, sizeof(*p)))) {
 			p->pid = pid;
 			p->next = *at;
@@ -94,18 +72,14 @@ static void list(void)
 /* Is the library in a process, and its heap not on the device? */
 static bool without_device(pid_t pid)
 {
-	char line[512];
+	FILE *f = reader_file("re", "/proc/%d/maps", pid);
 	bool library = false, device = false;
-	FILE *f;
+	char line[512];
 
-	snprintf(line, sizeof(line), "/proc/%d/maps", (int)pid);
-	f = fopen(line, "re");
-	while (f && !device && fgets(line, sizeof(line), f)) {
+	while (reader_line(f, line, sizeof(line))) {
 		library |= !!strstr(line, "/libmafc.so");
-		device = strstr(line, MAFC_DEVICE "\n");
+		device |= !!strstr(line, MAFC_DEVICE "\n");
 	}
-	if (f)
-		fclose(f);
 	return library && !device;
 }
 
@@ -115,15 +89,15 @@ static void ask(int fd, struct proc *p, double now)
 	char comm[sizeof(p->comm)], *c;
 	bool heap = fd >= 0 && !reader_stat(fd, p->pid, &st), fallback = false;
 
-	if (!heap)	/* not at once: it may be about to exec */
-		fallback = p->asked == 1 || p->asked >= LOOKS ? without_device(p->pid) : p->fallback;
+	if (!heap)	/* not at once: it may be about to exec; later seldom, and not in all at once */
+		fallback = p->asked == 1 || (p->asked + p->pid) % 64 == 63 ?
+			   without_device(p->pid) : p->fallback;
 	if (heap)
 		reader_comm(p->pid, comm, sizeof(comm));
 	pthread_mutex_lock(&known.lock);
 	if (!heap || st.faults < p->stat.faults)	/* another program by now */
 		p->history.n = 0;
 	p->asked = heap ? 0 : p->asked + 1;
-	p->due = p->asked < LOOKS ? 0 : now + IDLE * (0.5 + p->pid % 64 / 64.0);	/* not all at once */
 	p->heap = heap;
 	p->fallback = fallback;
 	if (heap) {
@@ -132,69 +106,8 @@ static void ask(int fd, struct proc *p, double now)
 		strcpy(p->comm, comm);
 		for (c = p->comm; *c; c++)	/* it is a label, too */
 			*c = *c < ' ' || *c > '~' || *c == '"' || *c == '\\' ? '?' : *c;
-		snprintf(p->label, sizeof(p->label), "{pid=\"%d\",comm=\"%s\"", (int)p->pid, p->comm);
+		snprintf(p->label, sizeof(p->label), "{pid=\"%d\",comm=\"%s\"", p->pid, p->comm);
 	}
-	pthread_mutex_unlock(&known.lock);
-}
-
-static void remember(void)
-{
-	struct history *h = &known.history;
-	struct proc *p;
-
-	h->percent[h->n++ % HISTORY] = known.sum.fragmentation / 100.0;
-	for (p = known.procs; p; p = p->next)
-		if (p->heap)
-			p->history.percent[p->history.n++ % HISTORY] = p->stat.fragmentation / 100.0;
-}
-
-/* Pages so far; whenever the cells are used up, two become one. */
-static struct drawing {
-	unsigned long pages, per;
-	struct cell {
-		uint64_t own, meshed, live;
-	} cell[MAP_CELLS];
-} drawing;
-
-static void draw_page(void *arg, const struct heap_page *page)
-{
-	struct drawing *d = arg;
-	struct cell *c = d->cell, *a;
-	int i;
-
-	if (d->pages == d->per * MAP_CELLS) {
-		for (i = 0, a = c; i < MAP_CELLS / 2; i++, a += 2)
-			c[i] = (struct cell){ a->own + a[1].own, a->meshed + a[1].meshed, a->live + a[1].live };
-		memset(&c[i], 0, sizeof(d->cell) / 2);
-		d->per *= 2;
-	}
-	c += d->pages++ / d->per;
-	c->own += page->held;
-	c->meshed += page->meshed;
-	c->live += page->held ? page->live : 0;
-}
-
-static void draw(struct proc *p, double now)
-{
-	double start = clock_s(CLOCK_THREAD_CPUTIME_ID);
-	struct drawing *d = &drawing;
-	const struct cell *c = d->cell;
-	struct heap heap;
-	int8_t *to;
-
-	*d = (struct drawing){ .per = 1 };
-	if (!heap_open(p->pid, &heap)) {
-		heap_walk(&heap, draw_page, d);
-		heap_close(&heap);
-	}
-	pthread_mutex_lock(&known.lock);
-	p->map = p->map ? p->map : calloc(1, sizeof(*p->map));
-	if (p->map) {
-		*p->map = (struct map){ d->pages, d->per, (d->pages + d->per - 1) / d->per, { 0 } };
-		for (to = p->map->cell; c < d->cell + p->map->cells; c++)
-			*to++ = c->own ? (int)(c->live * 100 / (4096 * c->own)) : c->meshed ? -2 : -1;
-	}
-	p->map_due = now + (clock_s(CLOCK_THREAD_CPUTIME_ID) - start) / SHARE_MAP;
 	pthread_mutex_unlock(&known.lock);
 }
 
@@ -207,8 +120,7 @@ static void ask_all(double now)
 	list();
 	pthread_mutex_unlock(&known.lock);
 	for (p = known.procs; p; p = p->next)
-		if (now >= p->due)
-			ask(fd, p, now);
+		ask(fd, p, now);
 	if (fd >= 0)
 		close(fd);
 	pthread_mutex_lock(&known.lock);
@@ -217,18 +129,50 @@ static void ask_all(double now)
 	pthread_mutex_unlock(&known.lock);
 }
 
-static void draw_all(double now)
+static void remember(struct history *h, const struct mafc_stat *st)
 {
-	struct proc *p;
+	h->percent[h->n++ % HISTORY] = st->fragmentation / 100.0;
+}
 
-	for (p = known.procs; p; p = p->next)
-		if (p->heap && now < p->wanted + WANTED && now >= p->map_due)
-			draw(p, now);
+/* The map under way; whenever its cells are used up, two become one. */
+static struct map drawing;
+
+static void draw_page(const struct heap_page *page)
+{
+	struct cell *c = drawing.cell, *a;
+	int i;
+
+	if (drawing.pages == drawing.per * MAP_CELLS) {
+		for (i = 0, a = c; i < MAP_CELLS / 2; i++, a += 2)
+			c[i] = (struct cell){ a->own + a[1].own, a->meshed + a[1].meshed, a->live + a[1].live };
+		memset(&c[i], 0, sizeof(drawing.cell) / 2);
+		drawing.per *= 2;
+	}
+	c += drawing.pages++ / drawing.per;
+	c->own += page->held;
+	c->meshed += page->meshed;
+	c->live += page->held ? page->live : 0;
+}
+
+static void draw(struct proc *p, double now)
+{
+	double start = clock_s(CLOCK_THREAD_CPUTIME_ID);
+	struct mafc_meta meta;
+
+	drawing = (struct map){ .per = 1 };
+	heap_walk(p->pid, &meta, draw_page);
+	pthread_mutex_lock(&known.lock);
+	p->map = p->map ? p->map : malloc(sizeof(*p->map));
+	if (p->map)
+		*p->map = drawing;
+	p->map_due = now + (clock_s(CLOCK_THREAD_CPUTIME_ID) - start) / SHARE_MAP;
+	pthread_mutex_unlock(&known.lock);
 }
 
 void *collect(void *unused)
 {
 	double now = clock_s(CLOCK_MONOTONIC), ask_due = now, remember_due = now, start;
+	struct proc *p;
 
 	for (;; now = clock_s(CLOCK_MONOTONIC)) {
 		if (now >= ask_due) {
@@ -237,10 +181,16 @@ void *collect(void *unused)
 			ask_due = now + (clock_s(CLOCK_THREAD_CPUTIME_ID) - start) / SHARE;
 		}
 		pthread_mutex_lock(&known.lock);
-		for (; remember_due <= now; remember_due += HISTORY_STEP)
-			remember();
+		for (; remember_due <= now; remember_due += HISTORY_STEP) {
+			remember(&known.history, &known.sum);
+			for (p = known.procs; p; p = p->next)
+				if (p->heap)
+					remember(&p->history, &p->stat);
+		}
 		pthread_mutex_unlock(&known.lock);
-		draw_all(now);
+		for (p = known.procs; p; p = p->next)
+			if (p->heap && now < p->wanted + WANTED && now >= p->map_due)
+				draw(p, now);
 		sleep(TICK);
 	}
 	return unused;

@@ -1,25 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 /* exporter_render.c - what is known, as Prometheus' text format and as JSON */
-#define _GNU_SOURCE
+#include "exporter.h"
+
 #include <math.h>
 #include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
-#include "exporter.h"
 #include "json.h"
 
-/* What is published. @digits of the value are decimals. A counter's name ends in _total. */
+/*
+ * What is published: of the device, by file in sysfs, and of processes, by place in struct mafc_stat.
+ * @digits of the value are decimals. A counter's name ends in _total.
+ */
 struct figure {
 	const char *name, *help;
 	unsigned int digits;
-	const char *file;	/* of the device: in sysfs */
-	size_t at, size;	/* of a process: in struct mafc_stat */
+	const char *file;
+	size_t at, size;
 };
 
+#define SIZE_OF(member)	sizeof(((struct mafc_stat *)0)->member)
 #define P(member, name, digits, help) \
-	{ "mafc_" name, help, digits, NULL, offsetof(struct mafc_stat, member), sizeof(((struct mafc_stat *)0)->member) }
+	{ "mafc_" name, help, digits, NULL, offsetof(struct mafc_stat, member), SIZE_OF(member) }
 static const struct figure figures[] = {
 	P(fragmentation, "fragmentation_percent", 2, "Held memory that is in no live block."),
 	P(held, "held_bytes", 0, "Physical memory charged to the heap."),
@@ -39,7 +40,6 @@ static const struct figure figures[] = {
 	P(faults, "faults_total", 0, "Page faults served."),
 	P(cow_copies, "cow_copies_total", 0, "Pages copied after fork."),
 };
-#define FIGURES		(sizeof(figures) / sizeof(*figures))
 #define FIGURES_SUM	3	/* those that are known of all together come first, ... */
 #define FIGURES_PAGE	6	/* ... then others that the page shows */
 
@@ -63,85 +63,45 @@ static const struct figure device[] = {
 	D("counters/longest_away_ns", "longest_away_seconds", 9, "Longest time a page was in motion."),
 	D("counters/compactor_cpu_ns", "compactor_cpu_seconds_total", 9, "CPU time of the compactor."),
 };
-#define DEVICE		(sizeof(device) / sizeof(*device))
 
-static uint64_t value(const struct figure *g, const struct mafc_stat *st)
+static double value(const struct figure *g, const struct mafc_stat *st)
 {
 	const char *at = (const char *)st + g->at;
+	double v = g->size == 4 ? *(const uint32_t *)at : *(const uint64_t *)at;
 
-	return g->size == 4 ? *(const uint32_t *)at : *(const uint64_t *)at;
+	return v / pow(10, g->digits);
 }
 
 static void head(FILE *f, const char *name, const char *type, const char *help)
 {
-	if (!type)
-		type = strstr(name, "_total") ? "counter" : "gauge";
-	fprintf(f, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+	fprintf(f, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type ? type :
+		strstr(name, "_total") ? "counter" : "gauge");
 }
 
-/* Not by printf: this, and the next, are what a scrape costs. */
-static void put(FILE *f, uint64_t v, unsigned int digits)
-{
-	char text[40], *c = text + sizeof(text);
-	unsigned int i;
-
-	*--c = '\n';
-	for (i = 0; v || i <= digits; v /= 10) {
-		if (i++ == digits && digits)
-			*--c = '.';
-		*--c = '0' + v % 10;
-	}
-	fwrite_unlocked(c, 1, text + sizeof(text) - c, f);
-}
-
-/* @rest of the labels, the closing brace included. */
-static void sample(FILE *f, const char *name, const struct proc *p, const char *rest, uint64_t v, unsigned int digits)
-{
-	fputs_unlocked(name, f);
-	fputs_unlocked(p->label, f);
-	fputs_unlocked(rest, f);
-	put(f, v, digits);
-}
-
-static void single(FILE *f, const char *name, unsigned int digits, uint64_t v, const char *help)
+static void single(FILE *f, const char *name, unsigned int digits, double v, const char *help)
 {
 	head(f, name, NULL, help);
-	fprintf(f, "%s ", name);
-	put(f, v, digits);
+	fprintf(f, "%s %.*f\n", name, digits, v);
 }
 
-static void free_blocks(FILE *f)
+static void free_blocks(FILE *f, const struct proc *p)
 {
-	char order[24];
-	size_t i, k;
-
-	head(f, "mafc_free_blocks", NULL, "Free runs of 2^order pages.");
-	for (k = 0; k < 10; k++) {
-		sprintf(order, ",order=\"%zu\"} ", k);
-		for (i = 0; i < known.shown; i++)
-			sample(f, "mafc_free_blocks", known.worst[i], order, known.worst[i]->stat.free_blocks[k], 0);
-	}
+	for (int k = 0; k < 10; k++)
+		fprintf(f, "mafc_free_blocks%s,order=\"%d\"} %llu\n", p->label, k, p->stat.free_blocks[k]);
 }
 
-/* The kernel counts waits under 2^i ns in bucket i, longer ones in the last. Here: 2^10, 2^12, ... 2^22. */
-static void stalls(FILE *f)
+/* The kernel counts waits under 2^i ns in bucket i, longer ones in the last. Here: 2^10, ... 2^22. */
+static void stalls(FILE *f, const struct proc *p)
 {
-	char le[32];
-	uint64_t n;
-	size_t i;
-	int b, k;
+	unsigned long long n = 0;
 
-	head(f, "mafc_stall_seconds", "histogram", "Waits of threads for pages in motion; their sum is not known.");
-	for (b = 10; b <= MAFC_STALL_BUCKETS; b += 2) {
-		sprintf(le, b < MAFC_STALL_BUCKETS ? ",le=\"0.%09u\"} " : ",le=\"+Inf\"} ", 1U << b);
-		for (i = 0; i < known.shown; i++) {
-			for (k = 0, n = 0; k <= b && k < MAFC_STALL_BUCKETS; k++)
-				n += known.worst[i]->stat.stall[k];
-			sample(f, "mafc_stall_seconds_bucket", known.worst[i], le, n, 0);
-			if (b == MAFC_STALL_BUCKETS)
-				sample(f, "mafc_stall_seconds_count", known.worst[i], "} ", n, 0);
-		}
+	for (int k = 0; k < MAFC_STALL_BUCKETS; k++) {
+		n += p->stat.stall[k];
+		if (k >= 10 && k % 2 == 0)
+			fprintf(f, "mafc_stall_seconds_bucket%s,le=\"0.%09u\"} %llu\n", p->label, 1U << k, n);
 	}
+	fprintf(f, "mafc_stall_seconds_bucket%s,le=\"+Inf\"} %llu\n", p->label, n);
+	fprintf(f, "mafc_stall_seconds_count%s} %llu\n", p->label, n);
 }
 
 char *render_metrics(void)
@@ -159,25 +119,31 @@ char *render_metrics(void)
 	for (i = 0; i < known.shown; i++)
 		oldest = fmax(oldest, clock_s(CLOCK_MONOTONIC) - known.worst[i]->sampled);
 	single(f, "mafc_device_up", 0, !known.device, "Whether the device can be asked.");
-	for (g = device; g < device + DEVICE; g++)
+	for (g = device; g < device + LENGTH(device); g++)
 		if (!reader_get(g->file, &v))
-			single(f, g->name, g->digits, v, g->help);
+			single(f, g->name, g->digits, v / pow(10, g->digits), g->help);
 	single(f, "mafc_heaps", 0, known.heaps, "Heaps that the exporter may look at.");
 	single(f, "mafc_heaps_shown", 0, known.shown, "Those with figures of their own.");
 	single(f, "mafc_heaps_held_bytes", 0, known.sum.held, "Physical memory of all it may look at.");
 	single(f, "mafc_heaps_live_bytes", 0, known.sum.live, "Memory in their allocated blocks.");
-	single(f, "mafc_heaps_fragmentation_percent", 2, known.sum.fragmentation, "Of all of them together.");
+	single(f, "mafc_heaps_fragmentation_percent", 2, known.sum.fragmentation / 100.0,
+	       "Of all of them together.");
 	single(f, "mafc_fallback_processes", 0, known.fallbacks, "Those with the library, not on the device.");
 	single(f, "mafc_slo_percent", 0, known.slo, "Fragmentation that is within the objective.");
-	single(f, "mafc_oldest_sample_seconds", 3, oldest * 1000, "Age of the oldest figures of a process.");
-	single(f, "process_cpu_seconds_total", 6, clock(), "CPU time of the exporter.");
-	for (g = figures; g < figures + FIGURES; g++) {
+	single(f, "mafc_oldest_sample_seconds", 3, oldest, "Age of the oldest figures of a process.");
+	single(f, "process_cpu_seconds_total", 6, clock_s(CLOCK_PROCESS_CPUTIME_ID), "CPU time of the exporter.");
+	for (g = figures; g < figures + LENGTH(figures); g++) {
 		head(f, g->name, NULL, g->help);
 		for (i = 0; i < known.shown; i++)
-			sample(f, g->name, known.worst[i], "} ", value(g, &known.worst[i]->stat), g->digits);
+			fprintf(f, "%s%s} %.*f\n", g->name, known.worst[i]->label, g->digits,
+				value(g, &known.worst[i]->stat));
 	}
-	free_blocks(f);
-	stalls(f);
+	head(f, "mafc_free_blocks", NULL, "Free runs of 2^order pages.");
+	for (i = 0; i < known.shown; i++)
+		free_blocks(f, known.worst[i]);
+	head(f, "mafc_stall_seconds", "histogram", "Waits of threads for pages in motion; their sum is not known.");
+	for (i = 0; i < known.shown; i++)
+		stalls(f, known.worst[i]);
 	pthread_mutex_unlock(&known.lock);
 	fclose(f);
 	return text;
@@ -186,18 +152,8 @@ char *render_metrics(void)
 /* Names as in the metrics, without the prefix. */
 static void json_figures(struct json *j, const struct mafc_stat *st, size_t n)
 {
-	const struct figure *g;
-
-	for (g = figures; g < figures + n; g++)
-		json_real(j, g->name + strlen("mafc_"), value(g, st) / pow(10, g->digits), g->digits);
-}
-
-static void json_array(struct json *j, const char *key, const __u64 *v, size_t n)
-{
-	json_open(j, key, '[');
-	while (n--)
-		json_u64(j, NULL, *v++);
-	json_close(j, '[');
+	for (const struct figure *g = figures; g < figures + n; g++)
+		json_number(j, g->name + strlen("mafc_"), value(g, st), g->digits);
 }
 
 /* The part of it that is within the objective; and if @all, itself. */
@@ -207,22 +163,22 @@ static void json_history(struct json *j, const struct history *h, bool all)
 
 	for (i = first; i < h->n; i++)
 		good += h->percent[i % HISTORY] <= known.slo;
-	json_real(j, "within_slo_ratio", h->n ? (double)good / (h->n - first) : 1, 4);
+	json_number(j, "within_slo_ratio", h->n ? (double)good / (h->n - first) : 1, 4);
 	if (!all)
 		return;
 	json_open(j, "history", '[');
 	for (i = first; i < h->n; i++)
-		json_real(j, NULL, h->percent[i % HISTORY], 2);
+		json_number(j, NULL, h->percent[i % HISTORY], 2);
 	json_close(j, '[');
 }
 
 static void json_proc(struct json *j, const struct proc *p, bool all)
 {
 	json_open(j, NULL, '{');
-	json_u64(j, "pid", p->pid);
+	json_number(j, "pid", p->pid, 0);
 	json_str(j, "comm", p->comm);
-	json_real(j, "age_seconds", clock_s(CLOCK_MONOTONIC) - p->sampled, 1);
-	json_figures(j, &p->stat, all ? FIGURES : FIGURES_PAGE);
+	json_number(j, "age_seconds", clock_s(CLOCK_MONOTONIC) - p->sampled, 1);
+	json_figures(j, &p->stat, all ? LENGTH(figures) : FIGURES_PAGE);
 	json_history(j, &p->history, false);
 	if (all) {
 		json_array(j, "free_blocks", p->stat.free_blocks, 10);
@@ -231,20 +187,20 @@ static void json_proc(struct json *j, const struct proc *p, bool all)
 	json_close(j, '{');
 }
 
+/* A cell: per cent live; -1: its pages have no memory, -2: they were meshed away. */
 static void json_selected(struct json *j, const struct proc *p)
 {
-	static const struct map none;
-	const struct map *m = p->map ? p->map : &none;
-	unsigned int i;
+	const struct map *m = p->map;
+	const struct cell *c = m ? m->cell : NULL, *end = m ? c + (m->pages + m->per - 1) / m->per : NULL;
 
 	json_open(j, "selected", '{');
-	json_u64(j, "pid", p->pid);
+	json_number(j, "pid", p->pid, 0);
 	json_history(j, &p->history, true);
-	json_u64(j, "pages", m->pages);
-	json_u64(j, "pages_per_cell", m->per);
+	json_number(j, "pages", m ? m->pages : 0, 0);
+	json_number(j, "pages_per_cell", m ? m->per : 0, 0);
 	json_open(j, "cells", '[');
-	for (i = 0; i < m->cells; i++)
-		json_real(j, NULL, m->cell[i], 0);
+	for (; c < end; c++)
+		json_number(j, NULL, c->own ? c->live * 100 / (PAGE * c->own) : c->meshed ? -2.0 : -1.0, 0);
 	json_close(j, '[');
 	json_close(j, '{');
 }
@@ -263,13 +219,13 @@ char *render_json(bool all, pid_t pid)
 	pthread_mutex_lock(&known.lock);
 	json_open(j, NULL, '{');
 	json_str(j, "error", known.device ? reader_error(known.device) : NULL);
-	json_u64(j, "heaps", known.heaps);
-	json_u64(j, "fallback_processes", known.fallbacks);
-	json_u64(j, "slo_percent", known.slo);
-	json_u64(j, "history_step_seconds", HISTORY_STEP);
-	for (i = 0; all && i < DEVICE; i++)
+	json_number(j, "heaps", known.heaps, 0);
+	json_number(j, "fallback_processes", known.fallbacks, 0);
+	json_number(j, "slo_percent", known.slo, 0);
+	json_number(j, "history_step_seconds", HISTORY_STEP, 0);
+	for (i = 0; all && i < LENGTH(device); i++)
 		if (!reader_get(device[i].file, &v))
-			json_u64(j, device[i].file, v);
+			json_number(j, device[i].file, v, 0);
 	json_open(j, "total", '{');
 	json_figures(j, &known.sum, FIGURES_SUM);
 	json_history(j, &known.history, true);

@@ -1,7 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <inttypes.h>
-#include <math.h>
-
 #include "json.h"
 
 static void quoted(FILE *f, const char *s)
@@ -9,16 +6,16 @@ static void quoted(FILE *f, const char *s)
 	unsigned char c;
 
 	putc('"', f);
-	while ((c = *s++)) {
+	while ((c = *s++))
 		if (c < 0x20 || c >= 0x7f)
 			fprintf(f, "\\u%04x", c);
 		else
 			fprintf(f, c == '"' || c == '\\' ? "\\%c" : "%c", c);
-	}
 	putc('"', f);
 }
 
-static void name(struct json *j, const char *key)
+/* What precedes a value; returns where that goes. */
+static FILE *name(struct json *j, const char *key)
 {
 	if (j->more)
 		putc(',', j->f);
@@ -27,12 +24,12 @@ static void name(struct json *j, const char *key)
 		quoted(j->f, key);
 		putc(':', j->f);
 	}
+	return j->f;
 }
 
 void json_open(struct json *j, const char *key, char kind)
 {
-	name(j, key);
-	putc(kind, j->f);
+	putc(kind, name(j, key));
 	j->more = false;
 }
 
@@ -42,29 +39,28 @@ void json_close(struct json *j, char kind)
 	j->more = true;
 }
 
-void json_u64(struct json *j, const char *key, uint64_t v)
+void json_number(struct json *j, const char *key, double v, int digits)
 {
-	name(j, key);
-	fprintf(j->f, "%" PRIu64, v);
-}
-
-void json_real(struct json *j, const char *key, double v, int digits)
-{
-	name(j, key);
-	fprintf(j->f, isfinite(v) ? "%.*f" : "null", digits, v);
+	fprintf(name(j, key), "%.*f", digits, v);
 }
 
 void json_bool(struct json *j, const char *key, bool v)
 {
-	name(j, key);
-	fputs(v ? "true" : "false", j->f);
+	fputs(v ? "true" : "false", name(j, key));
 }
 
 void json_str(struct json *j, const char *key, const char *s)
 {
-	name(j, key);
 	if (s)
-		quoted(j->f, s);
+		quoted(name(j, key), s);
 	else
-		fputs("null", j->f);
+		fputs("null", name(j, key));
+}
+
+void json_array(struct json *j, const char *key, const __u64 *v, size_t n)
+{
+	json_open(j, key, '[');
+	while (n--)
+		json_number(j, NULL, *v++, 0);
+	json_close(j, '[');
 }

@@ -4,14 +4,10 @@
 #define MAFC_JSON_H
 
 #include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
+#include <linux/types.h>
 
-/**
- * struct json - a document under way; set @f, and the rest to zero
- * @f: where it goes
- * @more: something precedes at this level
- */
+/* A document under way: set @f, where it goes. @more: something precedes at this level. */
 struct json {
 	FILE *f;
 	bool more;
@@ -20,11 +16,11 @@ struct json {
 /* @key is NULL in arrays and at the top. @kind is '{' or '['. */
 void json_open(struct json *j, const char *key, char kind);
 void json_close(struct json *j, char kind);
-void json_u64(struct json *j, const char *key, uint64_t v);
-/* With @digits after the point; NaN and infinities become null. */
-void json_real(struct json *j, const char *key, double v, int digits);
+/* With @digits after the point. Integers are exact up to 2^53. */
+void json_number(struct json *j, const char *key, double v, int digits);
 void json_bool(struct json *j, const char *key, bool v);
 /* NULL becomes null; bytes over 0x7f are taken for Latin-1. */
 void json_str(struct json *j, const char *key, const char *s);
+void json_array(struct json *j, const char *key, const __u64 *v, size_t n);
 
 #endif

@@ -1,46 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 /* mafc.c - mafc(1): the command line; and compact, tune, doctor */
-#define _GNU_SOURCE
+#include "cli.h"
+
 #include <ctype.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <numa.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "cli.h"
-
-struct options opt = { .interval = 2000, .lasting = 2000, .at_least = 4 << 20, .slo = 10, .sort = "h" };
+struct options opt = {
+	.interval = 2000, .lasting = 2000, .at_least = 4 << 20, .slo = 1000, .sort = 'h',
+};
 struct json js;
 volatile int stopped;
-static const char *command = "";
-
-void die(enum status status, const char *fmt, ...)
-{
-	int err = errno;
-	va_list ap;
-
-	fprintf(stderr, "mafc%s%s: ", *command ? " " : "", command);
-	va_start(ap, fmt);
-	errno = err;
-	vfprintf(stderr, fmt, ap);
-	va_end(ap);
-	fputc('\n', stderr);
-	exit(status);
-}
 
 void die_if(int err, pid_t pid)
 {
 	if (err < 0 && pid)
-		die(FAILED, "process %d: %s", pid, reader_error(err));
+		errx(FAILED, "process %d: %s", pid, reader_error(err));
 	if (err < 0)
-		die(FAILED, "%s", reader_error(err));
+		errx(FAILED, "%s", reader_error(err));
 }
 
 int open_device(void)
@@ -51,65 +32,80 @@ int open_device(void)
 	return fd;
 }
 
+void *grow(void *p, size_t size)
+{
+	p = realloc(p, size);
+	if (!p)
+		errx(FAILED, "out of memory");
+	return p;
+}
+
 uint64_t now_ms(void)
 {
-	struct timespec t;
+	return 1e3 * clock_s(CLOCK_MONOTONIC);
+}
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000ULL + t.tv_nsec / 1000000;
+static const struct tunable {
+	const char *name, *unit, *what;
+	uint64_t min, max;
+} tunables[] = {
+	{ "enable", "", "the compactor works", 0, 1 },
+	{ "threshold_percent", "%", "fragmentation from which on a heap is meshed", 0, 100 },
+	{ "budget_percent", "%", "CPU time of the compactor, of one CPU (0: off)", 0, 100 },
+	{ "interval_ms", "ms", "time between visits to a heap", 1, 3600000 },
+	{ "medium_percent", "%", "model: from here on a heap is Medium", 0, 100 },
+	{ "high_percent", "%", "model: from here on a heap is High", 0, 100 },
+};
+
+/* Is @arg the name, or the name and = and more? */
+static bool is_named(const char *arg, const char *name)
+{
+	size_t len = strcspn(arg, "=");
+
+	return strlen(name) == len && !strncmp(name, arg, len);
 }
 
 static void tune_set(const char *arg)
 {
-	const struct sysfs_file *t = reader_tunables;
-	size_t len = strcspn(arg, "=");
+	const struct tunable *t = tunables;
+	const char *value = strchr(arg, '=');
 	uint64_t v;
 	char *end;
 	int err;
 
-	while (t->name && (strlen(t->name) != len || strncmp(t->name, arg, len)))
-		t++;
-	if (!t->name)
-		die(USAGE, "no tunable %.*s; mafc tune lists them", (int)len, arg);
-	v = arg[len] ? strtoull(arg + len + 1, &end, 10) : 0;
-	if (!arg[len] || !isdigit(arg[len + 1]) || *end || v < t->min || v > t->max)
-		die(USAGE, "%s: must be %s=N, from %s to %s %s", arg, t->name, text(0, t->min), text(0, t->max),
-		    t->unit);
+	while (!is_named(arg, t->name))
+		if (++t == tunables + LENGTH(tunables))
+			errx(USAGE, "no tunable %.*s; mafc tune lists them", (int)strcspn(arg, "="), arg);
+	v = value ? strtoull(value + 1, &end, 10) : 0;
+	if (!value || !isdigit(value[1]) || *end || v < t->min || v > t->max)
+		errx(USAGE, "%s: must be %s=N, from %s to %s %s", arg, t->name, text(0, t->min),
+		    text(0, t->max), t->unit);
 	err = reader_set(t->name, v);
 	if (err)
-		die(FAILED, "%s: %s", t->name, err == -EACCES ? "only root may set it" : reader_error(err));
+		errx(FAILED, "%s: %s", t->name, err == -EACCES ? "only root may set it" : reader_error(err));
 }
 
-static void put_tunable(const struct sysfs_file *t, uint64_t v)
+static void put_tunable(size_t i)
 {
-	begin(NULL, '{');
+	const struct tunable *t = &tunables[i];
+	uint64_t v;
+
+	die_if(reader_get(t->name, &v), 0);
 	put_text("name", t->name, -18);
 	put("value", 0, v);
 	put_text("unit", t->unit, -4);
 	put("min", 0, t->min);
 	put("max", 0, t->max);
 	put_text("what", t->what, 0);
-	end('{');
 }
 
 int cmd_tune(void)
 {
-	const struct sysfs_file *t;
-	uint64_t v;
 	char **arg;
 
 	for (arg = opt.args; *arg; arg++)
 		tune_set(*arg);
-	begin(NULL, '[');
-	for (t = reader_tunables; t->name; t++) {
-		die_if(reader_get(t->name, &v), 0);
-		mode = HEADER;
-		if (!opt.json && t == reader_tunables)
-			put_tunable(t, v);
-		mode = TABLE;
-		put_tunable(t, v);
-	}
-	end('[');
+	put_table(NULL, LENGTH(tunables), put_tunable);
 	return OK;
 }
 
@@ -132,19 +128,18 @@ static uint64_t counter(const char *name)
 	return v;
 }
 
-/* The kernel compacts another process's heap by its own thread only: so let it off the leash for a while. */
+/* The kernel compacts another process's heap by its own thread only: so let that off the leash. */
 static void compact_all(void)
 {
 	uint64_t work, before = 0, calm = 0, end = now_ms() + 60000;
-	size_t i;
 
 	if (access(MAFC_SYSFS "/enable", W_OK))
-		die(FAILED, errno == EACCES ? "only root may do this" : MAFC_SYSFS "/enable: %m");
-	for (i = 0; i < LENGTH(knobs); i++)
+		errx(FAILED, errno == EACCES ? "only root may do this" : MAFC_SYSFS "/enable: %m");
+	for (size_t i = 0; i < LENGTH(knobs); i++)
 		knobs[i].then = counter(knobs[i].name);
 	atexit(knobs_back);
 	for (; calm < 3 && !stopped && now_ms() < end; before = work) {
-		for (i = 0; i < LENGTH(knobs); i++)
+		for (size_t i = 0; i < LENGTH(knobs); i++)
 			reader_set(knobs[i].name, knobs[i].now);
 		usleep(300000);
 		work = counter("counters/pages_meshed") + counter("counters/pages_moved") +
@@ -161,7 +156,7 @@ static struct mafc_stat total(int fd)
 	if (opt.pid)
 		die_if(reader_stat(fd, opt.pid, &st), opt.pid);
 	else
-		sum_heaps(fd, NULL, &st);
+		find_heaps(fd, NULL, &st);
 	return st;
 }
 
@@ -183,10 +178,11 @@ int cmd_compact(void)
 	return stopped ? FAILED : OK;
 }
 
-static int problems;
+static enum level { GOOD, NOTE, PROBLEM } worst;
 
-/* A line: @level 0 is good, 1 to know, 2 a problem; @advice says what to do about it. */
-static void __attribute__((format(printf, 3, 4))) finding(int level, const char *advice, const char *fmt, ...)
+/* A line. @advice says what to do about it, unless it is good. */
+static void __attribute__((format(printf, 3, 4)))
+finding(enum level level, const char *advice, const char *fmt, ...)
 {
 	static const char *const levels[] = { "ok", "note", "problem" };
 	char what[4200];
@@ -195,9 +191,8 @@ static void __attribute__((format(printf, 3, 4))) finding(int level, const char 
 	va_start(ap, fmt);
 	vsnprintf(what, sizeof(what), fmt, ap);
 	va_end(ap);
-	problems += level == 2;
+	worst = level > worst ? level : worst;
 	begin(NULL, '{');
-	mode = TABLE;
 	put_text("level", levels[level], -7);
 	put_text("what", what, -50);
 	put_text("advice", level ? advice : NULL, 0);
@@ -212,7 +207,8 @@ static void doctor_start(void)
 	pid_t pid;
 
 	if (!lib) {
-		finding(2, "install it, or set MAFC_LIBRARY", "no libmafc.so beside this program or in ../lib");
+		finding(PROBLEM, "install it, or set MAFC_LIBRARY",
+			"no libmafc.so beside this program or in ../lib");
 		return;
 	}
 	pid = fork();
@@ -225,25 +221,25 @@ static void doctor_start(void)
 		_exit(126);
 	}
 	waitpid(pid, &status, 0);
-	finding(status ? 2 : 0, "try MAFC_REQUIRE=1 LD_PRELOAD=LIBRARY ls, which says why; library and module may "
-		"be of different versions", status ? "a program started with %s does not get a heap on the device" :
-		"a program started with %s gets its heap from the device", lib);
+	finding(status ? PROBLEM : GOOD, "try MAFC_REQUIRE=1 LD_PRELOAD=LIBRARY ls, which says why; "
+		"library and module may be of different versions", "a program started with %s %s the device",
+		lib, status ? "does not get a heap on" : "gets its heap from");
 }
 
 static void doctor_module(int fd)
 {
-	bool loaded = !access(MAFC_SYSFS, F_OK);
-
 	if (fd >= 0)
-		finding(0, "", "the module is loaded, of ABI version %d as this tool", MAFC_ABI_VERSION);
-	else if (fd == -ENOENT && loaded)
-		finding(2, "pass it in, for example by --device " MAFC_DEVICE, "the module is loaded, but there is no "
-			MAFC_DEVICE " here");
+		finding(GOOD, "", "the module is loaded, of ABI version %d as this tool", MAFC_ABI_VERSION);
+	else if (fd == -ENOENT && !access(MAFC_SYSFS, F_OK))
+		finding(PROBLEM, "pass it in, for example by --device " MAFC_DEVICE,
+			"the module is loaded, but there is no " MAFC_DEVICE " here");
 	else if (fd == -ENOENT)
-		finding(2, "insmod or modprobe mafc, as root; it is built for one kernel", "the module is not loaded");
+		finding(PROBLEM, "insmod or modprobe mafc, as root; it is built for one kernel",
+			"the module is not loaded");
 	else
-		finding(2, fd == -EPROTO ? "load the module of the same release" : "chmod or chgrp it (make load does), or "
-			"allow it in the container's device controller", MAFC_DEVICE ": %s", reader_error(fd));
+		finding(PROBLEM, fd == -EPROTO ? "load the module of the same release" :
+			"chmod or chgrp it (make load does), or allow it in the container's device controller",
+			MAFC_DEVICE ": %s", reader_error(fd));
 }
 
 static void doctor_tunables(void)
@@ -254,9 +250,10 @@ static void doctor_tunables(void)
 	usleep(1000000);
 	cpu = counter("counters/compactor_cpu_ns") - cpu;
 	if (!enable || !budget)
-		finding(2, "mafc tune enable=1 budget_percent=1", "compaction is switched off");
+		finding(PROBLEM, "mafc tune enable=1 budget_percent=1", "compaction is switched off");
 	else
-		finding(budget < 100 && cpu > budget * 9000000, "where heaps stay fragmented, mafc tune budget_percent=N",
+		finding(budget < 100 && cpu > budget * 9000000 ? NOTE : GOOD,
+			"where heaps stay fragmented, mafc tune budget_percent=N",
 			"the compactor took %s of a CPU, of %s that it may take", text('%', cpu / 100000),
 			text('%', budget * 100));
 }
@@ -265,24 +262,22 @@ static void doctor_tunables(void)
 static void doctor_cgroup(pid_t pid)
 {
 	static const char *const names[] = { "memory.max", "memory.high" };
-	char path[4300], group[4200], *slash;
+	char group[4200], *slash;
 	uint64_t now, limit;
 	bool any = false;
-	int i;
 
 	for (cgroup_of(pid, group); (slash = strrchr(group, '/')); *slash = '\0') {
-		for (i = 0; i < 2; i++) {
-			snprintf(path, sizeof(path), "%s/%s", group, names[i]);
-			if (reader_number(path, &limit))
+		for (int i = 0; i < 2; i++) {
+			if (reader_number(reader_file("re", "%s/%s", group, names[i]), &limit))
 				continue;
-			snprintf(path, sizeof(path), "%s/memory.current", group);
-			any = !reader_number(path, &now);
-			finding(now > limit / 10 * 9, "near: raise it; heap pages cannot be swapped out", "%s of %s is %s, "
-				"%s in use", names[i], group, text('B', limit), text('B', now));
+			any = !reader_number(reader_file("re", "%s/memory.current", group), &now);
+			finding(now > limit / 10 * 9 ? NOTE : GOOD,
+				"near: raise it; heap pages cannot be swapped out", "%s of %s is %s, %s in use",
+				names[i], group, text('B', limit), text('B', now));
 		}
 	}
 	if (!any)
-		finding(0, "", "no memory cgroup limits process %d", pid);
+		finding(GOOD, "", "no memory cgroup limits process %d", pid);
 }
 
 static void doctor_process(pid_t pid, int fd)
@@ -292,14 +287,16 @@ static void doctor_process(pid_t pid, int fd)
 	int err = fd < 0 ? fd : reader_stat(fd, pid, &st);
 
 	if (opt.pid && err)
-		finding(2, reader_error(err), "process %d cannot be looked at", pid);
+		finding(PROBLEM, reader_error(err), "process %d cannot be looked at", pid);
 	if (st.pinned)
-		finding(1, "direct I/O or io_uring buffers in heap memory", "%s times a page was pinned", text(0, st.pinned));
+		finding(NOTE, "direct I/O or io_uring buffers in heap memory",
+			"%s times a page was pinned", text(0, st.pinned));
 	if (st.cow_copies)
-		finding(1, "pages that a child shares are not compacted", "it has forked");
+		finding(NOTE, "pages that a child shares are not compacted", "it has forked");
 	doctor_cgroup(pid);
 	if (!prlimit(pid, RLIMIT_AS, NULL, &as) && as.rlim_cur != RLIM_INFINITY)
-		finding(as.rlim_cur < 512 << 20 ? 2 : 1, "below 512 MiB the device is not used (ulimit -v)",
+		finding(as.rlim_cur < 512 << 20 ? PROBLEM : NOTE,
+			"below 512 MiB the device is not used (ulimit -v)",
 			"RLIMIT_AS is %s", text('B', as.rlim_cur));
 }
 
@@ -308,6 +305,7 @@ int cmd_doctor(void)
 	int fd = reader_open(), node;
 	long long spare;
 
+	mode = TABLE;
 	begin(NULL, '[');
 	doctor_module(fd);
 	if (fd >= 0) {
@@ -317,36 +315,42 @@ int cmd_doctor(void)
 	doctor_process(opt.pid ? opt.pid : getpid(), fd);
 	for (node = 0; numa_available() >= 0 && node <= numa_max_node(); node++)
 		if (numa_node_size64(node, &spare) > 0)
-			finding(0, "", "node %d has %s free", node, text('B', spare));
+			finding(GOOD, "", "node %d has %s free", node, text('B', spare));
 	end('[');
-	return problems ? FAILED : OK;
+	return worst == PROBLEM ? FAILED : OK;
 }
 
+/* @least, @most: how many arguments. The @letter stands for the command in options[]. */
 static const struct command {
 	const char *name;
 	char letter;
 	int (*run)(void);
+	int least, most;
 	const char *args, *what;
 } commands[] = {
-	{ "run", 'r', cmd_run, "[--] CMD...", "start a program with its heap on the device" },
-	{ "stat", 's', cmd_stat, "[PID]", "the figures of one heap, or of all and the device" },
-	{ "top", 't', cmd_top, "", "the heaps, live" },
-	{ "heatmap", 'h', cmd_heatmap, "PID", "the pages of a heap by how full they are" },
-	{ "classes", 'k', cmd_classes, "PID", "size classes: live, held, fragmentation" },
-	{ "compact", 'c', cmd_compact, "[PID]", "compact all heaps now; show what one, or all, gained" },
-	{ "tune", 'u', cmd_tune, "[NAME=N...]", "show and set the tunables of the device" },
-	{ "check", 'x', cmd_check, "[--] CMD...", "run a program; exit status 3 if it was over an SLO" },
-	{ "doctor", 'd', cmd_doctor, "[PID]", "does it work here, which limits bite, what to do" },
+	{ "run", 'r', cmd_run, 1, INT32_MAX, "[--] CMD...", "start a program with its heap on the device" },
+	{ "stat", 's', cmd_stat, 0, 1, "[PID]", "the figures of one heap, or of all and the device" },
+	{ "top", 't', cmd_top, 0, 0, "", "the heaps, live" },
+	{ "heatmap", 'h', cmd_heatmap, 1, 1, "PID", "the pages of a heap by how full they are" },
+	{ "classes", 'k', cmd_classes, 1, 1, "PID", "size classes: live, held, fragmentation" },
+	{ "compact", 'c', cmd_compact, 0, 1, "[PID]", "compact all heaps now; show what one, or all, gained" },
+	{ "tune", 'u', cmd_tune, 0, INT32_MAX, "[NAME=N...]", "show and set the tunables of the device" },
+	{ "check", 'x', cmd_check, 1, INT32_MAX, "[--] CMD...",
+	  "run a program; exit status 3 if it was over an SLO" },
+	{ "doctor", 'd', cmd_doctor, 0, 1, "[PID]", "does it work here, which limits bite, what to do" },
 };
 
-/* Kinds of values: b(ytes), t(ime), n(umber), p(er cent), s(tring), e(nvironment); f(lags) have none. */
-static const struct {
+/*
+ * Kinds of values: b(ytes), t(ime), n(umber), p(er cent), k(ey to sort by), s(tring), e(nvironment);
+ * f(lags) have none.
+ */
+static const struct option {
 	const char *name, *of;
 	char kind;
 	void *to;
 } options[] = {
 	{ "json", "rsthkcuxd", 'f', &opt.json },
-	{ "sort", "st", 's', &opt.sort },
+	{ "sort", "st", 'k', &opt.sort },
 	{ "interval", "t", 't', &opt.interval },
 	{ "count", "t", 'n', &opt.count },
 	{ "svg", "h", 's', &opt.svg },
@@ -360,123 +364,117 @@ static const struct {
 	{ "cache-kib", "rx", 'e', "MAFC_CACHE_KIB" },
 	{ "reserve-gib", "rx", 'e', "MAFC_RESERVE_GIB" },
 };
+static const struct option *const options_end = options + LENGTH(options);
 
-static void usage(const struct command *only)
+static void usage(const struct command *c)
 {
-	const struct command *c;
-	size_t i;
+	const struct option *o;
 
-	for (c = commands; c < commands + LENGTH(commands); c++) {
-		if (only && c != only)
-			continue;
-		printf("mafc %s", c->name);
-		for (i = 0; i < LENGTH(options) && (only || !i); i++)
-			if (strchr(options[i].of, c->letter))
-				printf(" [--%s%s]", options[i].name, options[i].kind == 'f' ? "" : " X");
-		printf(" %s\n        %s\n", c->args, c->what);
-	}
+	printf("mafc %s", c->name);
+	for (o = options; o < options_end; o++)
+		if (strchr(o->of, c->letter))
+			printf(" [--%s%s]", o->name, o->kind == 'f' ? "" : " X");
+	printf(" %s\n        %s\n", c->args, c->what);
 }
 
 /* Times are in seconds if nothing else is said. */
 static double number(const char *s, char kind)
 {
-	static const struct { const char *kinds, *unit; double worth; } units[] = {
-		{ "npb", "", 1 }, { "p", "%", 1 }, { "b", "K", 1 << 10 }, { "b", "M", 1 << 20 }, { "b", "G", 1 << 30 },
-		{ "t", "", 1000 }, { "t", "ms", 1 }, { "t", "s", 1000 }, { "t", "m", 60000 },
+	static const struct { char kind; const char *unit; double worth; } units[] = {
+		{ 'n', "", 1 }, { 'p', "", 100 }, { 'p', "%", 100 }, { 'b', "", 1 }, { 'b', "K", 1 << 10 },
+		{ 'b', "M", 1 << 20 }, { 'b', "G", 1 << 30 }, { 't', "", 1000 }, { 't', "ms", 1 },
+		{ 't', "s", 1000 }, { 't', "m", 60000 },
 	};
 	char *end;
 	double v = strtod(s, &end);
-	size_t i;
 
-	for (i = 0; i < LENGTH(units); i++)
-		if (end != s && v >= 0 && v < 1e12 && strchr(units[i].kinds, kind) && !strcmp(end, units[i].unit))
+	for (size_t i = 0; i < LENGTH(units) && end != s && v >= 0 && v < 1e12; i++)
+		if (units[i].kind == kind && !strcmp(end, units[i].unit))
 			return v * units[i].worth;
-	die(USAGE, "%s: not a number that is possible here", s);
+	errx(USAGE, "%s: not a number that is possible here", s);
 }
 
-static void option(size_t i, const char *value)
+static void set_option(const struct option *o, const char *value)
 {
-	char kind = options[i].kind;
-
-	if (kind == 'f')
-		*(bool *)options[i].to = true;
-	else if (kind == 's')
-		*(const char **)options[i].to = value;
-	else if (kind == 'e')
-		setenv(options[i].to, value, 1);
-	else if (kind == 'p')
-		*(double *)options[i].to = number(value, kind);
+	if (o->kind == 'k' && (!*value || !strchr(SORT_KEYS, *value) || value[1]))
+		errx(USAGE, "%s: sort by h, l, f, n, m or p", value);
+	if (o->kind == 'k')
+		*(char *)o->to = *value;
+	else if (o->kind == 'f')
+		*(bool *)o->to = true;
+	else if (o->kind == 's')
+		*(const char **)o->to = value;
+	else if (o->kind == 'e')
+		setenv(o->to, value, 1);
 	else
-		*(uint64_t *)options[i].to = number(value, kind);
+		*(uint64_t *)o->to = number(value, o->kind);
 }
 
 /* Takes the options from the front of @args; returns what is left. */
 static char **parse(const struct command *c, char **args)
 {
-	const char *name, *value;
-	size_t i, len;
+	const struct option *o;
+	const char *value;
+	bool flag;
 
 	for (; *args && !strncmp(*args, "--", 2); args++) {
-		name = *args + 2;
-		if (!*name)
+		if (!strcmp(*args, "--"))
 			return args + 1;
-		if (!strcmp(name, "help")) {
+		if (!strcmp(*args, "--help")) {
 			usage(c);
 			exit(OK);
 		}
-		len = strcspn(name, "=");
-		for (i = 0; i < LENGTH(options); i++)
-			if (strlen(options[i].name) == len && !strncmp(options[i].name, name, len) &&
-			    strchr(options[i].of, c->letter))
-				break;
-		if (i == LENGTH(options))
-			die(USAGE, "%s: no such option; see mafc %s --help", *args, c->name);
-		value = name[len] ? name + len + 1 : options[i].kind == 'f' ? NULL : *++args;
-		if (!value != (options[i].kind == 'f'))
-			die(USAGE, "--%s %s a value", options[i].name, value ? "has not" : "wants");
-		option(i, value);
+		for (o = options; !is_named(*args + 2, o->name) || !strchr(o->of, c->letter);)
+			if (++o == options_end)
+				errx(USAGE, "%s: no such option; see mafc %s --help", *args, c->name);
+		flag = o->kind == 'f';
+		value = strchr(*args, '=');
+		value = value ? value + 1 : flag ? NULL : *++args;
+		if (flag == !!value)
+			errx(USAGE, "--%s %s a value", o->name, value ? "has not" : "wants");
+		set_option(o, value);
 	}
 	return args;
 }
 
-static pid_t pid_of(const char *s)
-{
-	char *end;
-	long v = strtol(s, &end, 10);
-
-	if (*end || end == s || v <= 0 || v > INT32_MAX)
-		die(USAGE, "%s: not a process id", s);
-	return v;
-}
-
 static void on_signal(int sig)
 {
-	(void)sig;
-	stopped = 1;
+	stopped = sig;
 }
 
 int main(int argc, char **argv)
 {
-	const struct command *c = commands;
+	static char name[32];
+	const struct command *c = commands, *commands_end = commands + LENGTH(commands);
 	struct sigaction stop = { .sa_handler = on_signal };
-	int status;
+	int n, status;
+	char *end;
+	long pid;
 
+	js.f = stdout;
+	program_invocation_short_name = "mafc";
 	if (argc < 2 || !strcmp(argv[1], "--help")) {
-		usage(NULL);
+		for (; c < commands_end; c++)
+			printf("mafc %s [--json] %s\n        %s\n", c->name, c->args, c->what);
 		return argc < 2 ? USAGE : OK;
 	}
 	while (strcmp(c->name, argv[1]))
-		if (++c == commands + LENGTH(commands))
-			die(USAGE, "no subcommand %s; mafc --help lists them", argv[1]);
-	command = c->name;
+		if (++c == commands_end)
+			errx(USAGE, "no subcommand %s; mafc --help lists them", argv[1]);
+	snprintf(name, sizeof(name), "mafc %s", c->name);
+	program_invocation_short_name = name;
 	opt.args = parse(c, argv + 2);
-	if (!*opt.args && *c->args && !strstr(c->args, "[PID") && c->run != cmd_tune)
-		die(USAGE, "see mafc %s --help: %s is missing", c->name, c->args);
-	if (*opt.args && (!*c->args || (strstr(c->args, "PID") && opt.args[1])))
-		die(USAGE, "%s: not expected", opt.args[!!*c->args]);
-	if (*opt.args && strstr(c->args, "PID"))
-		opt.pid = pid_of(*opt.args);
-	js.f = stdout;
+	n = argv + argc - opt.args;
+	if (n < c->least)
+		errx(USAGE, "see mafc %s --help: %s is missing", c->name, c->args);
+	if (n > c->most)
+		errx(USAGE, "%s: not expected", opt.args[c->most]);
+	if (n && strstr(c->args, "PID")) {
+		pid = strtol(*opt.args, &end, 10);
+		if (*end || end == *opt.args || pid <= 0 || pid > INT32_MAX)
+			errx(USAGE, "%s: not a process id", *opt.args);
+		opt.pid = pid;
+	}
 	if (c->run == cmd_top || c->run == cmd_compact) {
 		sigaction(SIGINT, &stop, NULL);
 		sigaction(SIGTERM, &stop, NULL);

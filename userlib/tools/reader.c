@@ -1,45 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#define _GNU_SOURCE
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/uio.h>
-#include <unistd.h>
-
 #include "reader.h"
 
-#define PAGE	4096U
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+
 #define min(a, b)	((a) < (b) ? (a) : (b))
 #define max(a, b)	((a) > (b) ? (a) : (b))
-
-const struct sysfs_file reader_tunables[] = {
-	{ "enable", "", "the compactor works", 0, 1 },
-	{ "threshold_percent", "%", "fragmentation from which on a heap is meshed", 0, 100 },
-	{ "budget_percent", "%", "CPU time of the compactor, of one CPU (0: off)", 0, 100 },
-	{ "interval_ms", "ms", "time between visits to a heap", 1, 3600000 },
-	{ "medium_percent", "%", "model: from here on a heap is Medium", 0, 100 },
-	{ "high_percent", "%", "model: from here on a heap is High", 0, 100 },
-	{ .name = NULL },
-};
-
-const struct sysfs_file reader_counters[] = {
-	{ "counters/heaps", "", "heaps now", 0, 0 },
-	{ "counters/faults", "", "page faults served", 0, 0 },
-	{ "counters/cow_copies", "pages", "copied after fork", 0, 0 },
-	{ "counters/pages_meshed", "pages", "put onto another page", 0, 0 },
-	{ "counters/pages_moved", "pages", "moved to another frame", 0, 0 },
-	{ "counters/pages_dropped", "pages", "freed because they held no live block", 0, 0 },
-	{ "counters/pages_pinned", "", "times a page was left alone, as something held it", 0, 0 },
-	{ "counters/compactions", "", "visits of the compactor that gained something", 0, 0 },
-	{ "counters/waits", "", "times a thread waited for a page in motion", 0, 0 },
-	{ "counters/longest_away_ns", "ns", "longest time a page was in motion", 0, 0 },
-	{ "counters/compactor_cpu_ns", "ns", "CPU time of the compactor", 0, 0 },
-	{ .name = NULL },
-};
 
 static const struct {
 	int err;
@@ -57,88 +26,42 @@ static const struct {
 
 const char *reader_error(int err)
 {
-	size_t i;
-
-	for (i = 0; i < LENGTH(errors); i++)
+	for (size_t i = 0; i < LENGTH(errors); i++)
 		if (errors[i].err == -err)
 			return errors[i].text;
 	return strerror(-err);
 }
 
-static int sys(int ret)
+double clock_s(clockid_t id)
 {
-	return ret < 0 ? -errno : ret;
+	struct timespec t;
+
+	clock_gettime(id, &t);
+	return t.tv_sec + t.tv_nsec / 1e9;
 }
 
-int reader_open(void)
+FILE *reader_file(const char *mode, const char *fmt, ...)
 {
-	struct mafc_info info = { .size = sizeof(info) };
-	int fd = sys(open(MAFC_DEVICE, O_RDWR | O_CLOEXEC));
+	char path[4400];
+	va_list ap;
 
-	if (fd < 0 || (!ioctl(fd, MAFC_IOC_INFO, &info) && info.abi_version == MAFC_ABI_VERSION &&
-		       info.page_size == PAGE))
-		return fd;
-	close(fd);
-	return -EPROTO;
+	va_start(ap, fmt);
+	vsnprintf(path, sizeof(path), fmt, ap);
+	va_end(ap);
+	return fopen(path, mode);
 }
 
-int reader_stat(int fd, pid_t pid, struct mafc_stat *st)
+bool reader_line(FILE *f, char *line, int size)
 {
-	*st = (struct mafc_stat){ .size = sizeof(*st), .pid = pid };
-	return sys(ioctl(fd, MAFC_IOC_STAT, st));
+	if (f && fgets(line, size, f))
+		return true;
+	if (f)
+		fclose(f);
+	return false;
 }
 
-/* What is not there, or not for us, of a process. */
-static int proc_open(pid_t pid, const char *what)
+int reader_number(FILE *f, uint64_t *value)
 {
-	char path[64];
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, what);
-	fd = sys(open(path, O_RDONLY | O_CLOEXEC));
-	return fd == -ENOENT ? -ESRCH : fd == -EACCES ? -EPERM : fd;
-}
-
-void reader_comm(pid_t pid, char *comm, size_t size)
-{
-	int fd = proc_open(pid, "comm");
-	ssize_t n = fd < 0 ? 0 : read(fd, comm, size - 1);
-
-	comm[max(n, 0)] = '\0';
-	comm[strcspn(comm, "\n")] = '\0';
-	for (; *comm; comm++)
-		*comm = *comm > 0 && *comm < ' ' ? '?' : *comm;
-	if (fd >= 0)
-		close(fd);
-}
-
-ssize_t reader_heaps(int fd, bool (*only)(pid_t pid), struct heap_info **list)
-{
-	DIR *dir = opendir("/proc");
-	struct heap_info *all = NULL, *more, one;
-	struct dirent *e;
-	ssize_t n = 0;
-
-	while (dir && (e = readdir(dir))) {
-		one.pid = atoi(e->d_name);
-		if (one.pid <= 0 || (only && !only(one.pid)) || reader_stat(fd, one.pid, &one.stat))
-			continue;
-		reader_comm(one.pid, one.comm, sizeof(one.comm));
-		more = realloc(all, (n + 1) * sizeof(*all));
-		if (!more)
-			break;
-		all = more;
-		all[n++] = one;
-	}
-	if (dir)
-		closedir(dir);
-	*list = all;
-	return n;
-}
-
-int reader_number(const char *path, uint64_t *value)
-{
-	FILE *f = fopen(path, "re");
 	int n;
 
 	if (!f)
@@ -148,54 +71,98 @@ int reader_number(const char *path, uint64_t *value)
 	return n == 1 ? 0 : -EIO;
 }
 
+int reader_write(FILE *f, uint64_t value)
+{
+	if (!f)
+		return -errno;
+	fprintf(f, "%" PRIu64, value);
+	return fclose(f) ? -errno : 0;
+}
+
 int reader_get(const char *name, uint64_t *value)
 {
-	char path[128];
-
-	snprintf(path, sizeof(path), MAFC_SYSFS "/%s", name);
-	return reader_number(path, value);
+	return reader_number(reader_file("re", MAFC_SYSFS "/%s", name), value);
 }
 
 int reader_set(const char *name, uint64_t value)
 {
-	char path[128];
-	int fd, err;
+	return reader_write(reader_file("r+e", MAFC_SYSFS "/%s", name), value);
+}
 
-	snprintf(path, sizeof(path), MAFC_SYSFS "/%s", name);
-	fd = sys(open(path, O_WRONLY | O_CLOEXEC));
+int reader_open(void)
+{
+	struct mafc_info info = { .size = sizeof(info) };
+	int fd = open(MAFC_DEVICE, O_RDWR | O_CLOEXEC);
+
 	if (fd < 0)
+		return -errno;
+	if (!ioctl(fd, MAFC_IOC_INFO, &info) && info.abi_version == MAFC_ABI_VERSION &&
+	    info.page_size == PAGE)
 		return fd;
-	err = sys(dprintf(fd, "%" PRIu64, value));
 	close(fd);
-	return min(err, 0);
+	return -EPROTO;
+}
+
+int reader_stat(int fd, pid_t pid, struct mafc_stat *st)
+{
+	*st = (struct mafc_stat){ .size = sizeof(*st), .pid = pid };
+	return ioctl(fd, MAFC_IOC_STAT, st) ? -errno : 0;
+}
+
+void reader_comm(pid_t pid, char *comm, int size)
+{
+	FILE *f = reader_file("re", "/proc/%d/comm", pid);
+
+	*comm = '\0';
+	while (reader_line(f, comm, size))
+		;
+	for (; *comm; comm++)
+		if (*comm > 0 && *comm < ' ')
+			*comm = *comm == '\n' ? '\0' : '?';
+}
+
+/*
+ * The layout of another process's heap: addresses there of the meta region, and of the small and
+ * the large one; pages of these two; offsets of their page maps, and of the descriptors, in the meta
+ * region.
+ */
+struct heap {
+	pid_t pid;
+	uint64_t meta, addr[2], pages[2], map[2], spans;
+	FILE *pagemap;
+};
+
+/* Why a file of a process cannot be opened. */
+static int proc_error(void)
+{
+	return errno == ENOENT ? -ESRCH : errno == EACCES ? -EPERM : -errno;
 }
 
 /* Finds the regions. One may consist of several mappings, if somebody split it. */
 static int find_regions(struct heap *h)
 {
-	int fd = proc_open(h->pid, "maps"), region;
+	FILE *f = reader_file("re", "/proc/%d/maps", h->pid);
 	uint64_t from, to, off, end = 0;
 	char line[512], path[64];
-	FILE *f;
+	unsigned int i;
 
-	if (fd < 0)
-		return fd;
-	f = fdopen(fd, "r");
-	while (f && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64 " %*s %*s %63s", &from, &to, &off,
-			   path) != 4 || strcmp(path, MAFC_DEVICE))
+	if (!f)
+		return proc_error();
+	while (reader_line(f, line, sizeof(line))) {
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64 " %*s %*s %63s",
+			   &from, &to, &off, path) != 4 || strcmp(path, MAFC_DEVICE))
 			continue;
-		region = off / MAFC_OFF_SMALL;
+		i = off / MAFC_OFF_SMALL;
 		off %= MAFC_OFF_SMALL;
-		if (!region)
-			h->meta = from - off, end = max(end, to);
-		else
-			h->addr[region - 1] = from - off,
-			h->pages[region - 1] = max(h->pages[region - 1], (off + to - from) / PAGE);
+		if (!i) {
+			h->meta = from - off;
+			end = max(end, to);
+		} else {
+			h->addr[i - 1] = from - off;
+			h->pages[i - 1] = max(h->pages[i - 1], (off + to - from) / PAGE);
+		}
 	}
-	if (f)
-		fclose(f);
-	h->map[0] = (sizeof(h->header) + PAGE - 1) / PAGE * PAGE;
+	h->map[0] = (sizeof(struct mafc_meta) + PAGE - 1) / PAGE * PAGE;
 	h->map[1] = h->map[0] + h->pages[0] / 8;
 	h->spans = h->map[1] + h->pages[1] / 8;
 	return end && h->pages[0] && h->pages[1] &&
@@ -209,47 +176,23 @@ static int find_regions(struct heap *h)
 static int meta_read(struct heap *h, uint64_t off, void *buf, size_t len)
 {
 	uint64_t addr = h->meta + off, present;
-	size_t done, part;
+	struct iovec to = { buf, 0 }, from;
 	ssize_t n;
 
-	for (done = 0; done < len; done += part) {
-		part = min(len - done, PAGE);
-		n = pread(h->pagemap, &present, 8, (addr + done) / PAGE * 8);
-		if (n == 8 && !(present >> 63)) {
-			memset((char *)buf + done, 0, part);
+	for (; len; len -= to.iov_len, addr += to.iov_len, to.iov_base += to.iov_len) {
+		to.iov_len = min(len, PAGE);
+		n = pread(fileno(h->pagemap), &present, 8, addr / PAGE * 8);
+		if (n == 8 && present >> 63) {
+			from = (struct iovec){ (void *)addr, to.iov_len };
+			n = process_vm_readv(h->pid, &to, 1, &from, 1, 0);
+		} else if (n == 8) {
+			memset(to.iov_base, 0, to.iov_len);
 			continue;
 		}
-		if (n == 8)
-			n = process_vm_readv(h->pid, &(struct iovec){ (char *)buf + done, part }, 1,
-					     &(struct iovec){ (char *)addr + done, part }, 1, 0);
-		if (n <= 0 || (size_t)n != part)
+		if (n != (ssize_t)to.iov_len)
 			return n < 0 ? -errno : -ESRCH;
 	}
 	return 0;
-}
-
-int heap_open(pid_t pid, struct heap *h)
-{
-	int err;
-
-	*h = (struct heap){ .pid = pid };
-	err = find_regions(h);
-	if (err)
-		return err;
-	h->pagemap = proc_open(pid, "pagemap");
-	if (h->pagemap < 0)
-		return h->pagemap;
-	err = meta_read(h, 0, &h->header, sizeof(h->header));
-	if (!err && (h->header.magic != MAFC_META_MAGIC || h->header.nclasses > MAFC_CLASSES_MAX))
-		err = -ENODEV;
-	if (err)
-		close(h->pagemap);
-	return err;
-}
-
-void heap_close(struct heap *h)
-{
-	close(h->pagemap);
 }
 
 /* Bytes of page @part of the span that are in allocated blocks. */
@@ -271,47 +214,72 @@ static bool span_ok(const struct mafc_span *s)
 	       s->nblocks <= MAFC_SPAN_BLOCKS_MAX && s->npages && s->npages <= MAFC_SPAN_PAGES_MAX;
 }
 
+/* Fills @p of a small page. @s: its descriptor; @head: that of the last span, which began at @start. */
+static void small_page(struct heap_page *p, const struct mafc_span *s, struct mafc_span *head,
+		       uint64_t *start)
+{
+	if (span_ok(s)) {
+		*head = *s;
+		*start = p->addr;
+	}
+	p->part = (p->addr - *start) / PAGE;
+	if (p->part < head->npages && (!p->part || MAFC_SPAN_STATE(s->state) == MAFC_SPAN_TAIL)) {
+		p->span = head;
+		p->meshed = MAFC_SPAN_STATE(head->state) == MAFC_SPAN_MESHED;
+		p->live = p->meshed ? 0 : page_live(head, p->part);
+	}
+	p->held = !p->meshed && (p->mapped || p->live);
+}
+
 /* 64 pages at a time, as there are 64 bits in a word and 64 descriptors in a page. */
-int heap_walk(struct heap *h, void (*fn)(void *arg, const struct heap_page *page), void *arg)
+static int walk_region(struct heap *h, bool large, void (*fn)(const struct heap_page *page))
 {
 	struct mafc_span span[64], head = { .npages = 0 };
-	uint64_t words[PAGE / 8], present[64], at, head_at = 0;
+	uint64_t words[PAGE / 8], word, present[64], at, start = 0;
 	struct heap_page p;
-	int err = 0, large;
+	int err = 0, i;
 
-	for (large = 0; large < 2; large++) {
-		for (at = 0; at < h->pages[large]; at++) {
-			unsigned int i = at % 64;
-
-			if (at % (PAGE * 8) == 0)
-				err = meta_read(h, h->map[large] + at / 8, words, PAGE);
-			if (err)
-				return err;
-			if (!words[at / 64 % LENGTH(words)]) {
-				at |= 63;
+	for (at = 0; at < h->pages[large] && !err; at += 64) {
+		if (at % (PAGE * 8) == 0)
+			err = meta_read(h, h->map[large] + at / 8, words, PAGE);
+		word = words[at / 64 % LENGTH(words)];
+		if (err || !word)
+			continue;
+		if (pread(fileno(h->pagemap), present, 512, h->addr[large] / PAGE * 8 + at * 8) != 512)
+			return -ESRCH;
+		if (!large)
+			err = meta_read(h, h->spans + at * sizeof(*span), span, sizeof(span));
+		for (i = 0; i < 64 && !err; i++) {
+			if (!(word >> i & 1))
 				continue;
-			}
-			p = (struct heap_page){ .addr = h->addr[large] + at * PAGE, .large = large };
-			if (!i && pread(h->pagemap, present, 512, p.addr / PAGE * 8) != 512)
-				return -ESRCH;
-			if (!i && !large)
-				err = meta_read(h, h->spans + at * sizeof(*span), span, sizeof(span));
-			if (err || !(words[at / 64 % LENGTH(words)] >> i & 1))
-				continue;
-			p.mapped = present[i] >> 63;
-			p.live = large ? PAGE : 0;
-			if (!large && span_ok(&span[i]))
-				head = span[i], head_at = at;
-			p.part = at - head_at;
-			if (!large && p.part < head.npages &&
-			    (!p.part || MAFC_SPAN_STATE(span[i].state) == MAFC_SPAN_TAIL)) {
-				p.span = &head;
-				p.meshed = MAFC_SPAN_STATE(head.state) == MAFC_SPAN_MESHED;
-				p.live = p.meshed ? 0 : page_live(&head, p.part);
-			}
-			p.held = !p.meshed && (p.mapped || (!large && p.live));
-			fn(arg, &p);
+			p = (struct heap_page){ .addr = h->addr[large] + (at + i) * PAGE, .large = large };
+			p.mapped = p.held = present[i] >> 63;
+			if (large)
+				p.live = PAGE;
+			else
+				small_page(&p, &span[i], &head, &start);
+			fn(&p);
 		}
 	}
-	return 0;
+	return err;
+}
+
+int heap_walk(pid_t pid, struct mafc_meta *header, void (*fn)(const struct heap_page *page))
+{
+	struct heap h = { .pid = pid, .pagemap = reader_file("re", "/proc/%d/pagemap", pid) };
+	int err;
+
+	if (!h.pagemap)
+		return proc_error();
+	err = find_regions(&h);
+	if (!err)
+		err = meta_read(&h, 0, header, sizeof(*header));
+	if (!err && (header->magic != MAFC_META_MAGIC || header->nclasses > MAFC_CLASSES_MAX))
+		err = -ENODEV;
+	if (!err)
+		err = walk_region(&h, false, fn);
+	if (!err)
+		err = walk_region(&h, true, fn);
+	fclose(h.pagemap);
+	return err;
 }

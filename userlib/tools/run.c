@@ -1,16 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /* run.c - mafc run, check: start a program on the device, and watch it */
-#define _GNU_SOURCE
-#include <errno.h>
+#include "cli.h"
+
 #include <signal.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <unistd.h>
-
-#include "cli.h"
 
 const char *library_path(void)
 {
@@ -19,14 +14,13 @@ const char *library_path(void)
 	};
 	static char path[4200];
 	char dir[4096] = "";
-	size_t i;
 
 	if (getenv("MAFC_LIBRARY"))
 		return realpath(getenv("MAFC_LIBRARY"), path);
 	if (readlink("/proc/self/exe", dir, sizeof(dir) - 1) < 0)
 		return NULL;
 	*strrchr(dir, '/') = '\0';
-	for (i = 0; i < LENGTH(places); i++) {
+	for (size_t i = 0; i < LENGTH(places); i++) {
 		snprintf(path, sizeof(path), "%s/%s", dir, places[i]);
 		if (!access(path, R_OK))
 			return path;
@@ -34,38 +28,27 @@ const char *library_path(void)
 	return NULL;
 }
 
+void cgroup_of(pid_t pid, char path[4200])
+{
+	char line[4200], group[4100] = "/";
+	FILE *f = reader_file("re", "/proc/%d/cgroup", pid);
+
+	while (reader_line(f, line, sizeof(line)))
+		sscanf(line, "0::%4099s", group);
+	snprintf(path, 4200, "/sys/fs/cgroup%s", group);
+}
+
 static char cgroup[4300];	/* with the limit; an empty string where none was asked for */
 
 static void cgroup_write(const char *file, uint64_t v)
 {
-	char path[4400];
-	FILE *f;
-
-	snprintf(path, sizeof(path), "%s/%s", cgroup, file);
-	f = fopen(path, "we");
-	if (f)
-		fprintf(f, "%llu", (unsigned long long)v);
-	if (!f || fclose(f))
-		die(FAILED, "%s: %m (systemd-run --scope -p MemoryMax=... is another way)", path);
+	if (reader_write(reader_file("r+e", "%s/%s", cgroup, file), v))
+		err(FAILED, "%s/%s (systemd-run --scope -p MemoryMax=... is another way)", cgroup, file);
 }
 
 static void cgroup_end(void)
 {
 	rmdir(cgroup);
-}
-
-void cgroup_of(pid_t pid, char path[4200])
-{
-	char line[4200], group[4100] = "/";
-	FILE *f;
-
-	snprintf(line, sizeof(line), "/proc/%d/cgroup", pid);
-	f = fopen(line, "re");
-	while (f && fgets(line, sizeof(line), f))
-		sscanf(line, "0::%4099s", group);
-	if (f)
-		fclose(f);
-	snprintf(path, 4200, "/sys/fs/cgroup%s", group);
 }
 
 /* Beside the caller's own, as a cgroup with processes in it may have no others below. */
@@ -86,9 +69,9 @@ static void __attribute__((noreturn)) start(void)
 	char *preload;
 
 	if (!lib)
-		die(FAILED, "no libmafc.so beside this program or in ../lib; MAFC_LIBRARY=FILE names it");
+		errx(FAILED, "no libmafc.so beside this program or in ../lib; MAFC_LIBRARY=FILE names it");
 	if (asprintf(&preload, "%s%s%s", lib, old && *old ? ":" : "", old ? old : "") < 0)
-		die(FAILED, "out of memory");
+		errx(FAILED, "out of memory");
 	setenv("LD_PRELOAD", preload, 1);
 	setenv("MAFC_REQUIRE", opt.fallback ? "0" : "1", 1);
 	if (opt.no_compact)
@@ -96,58 +79,56 @@ static void __attribute__((noreturn)) start(void)
 	if (*cgroup)
 		cgroup_write("cgroup.procs", getpid());
 	execvp(*opt.args, opt.args);
-	die(errno == ENOENT ? 127 : 126, "%s: %m", *opt.args);
+	err(errno == ENOENT ? 127 : 126, "%s", *opt.args);
 }
 
-/**
- * struct watch - the heaps of a program and its descendants, taken together
- * @since: they are over the SLO, 0 if they are not
- * @over: they were, for too long
- * @worst: when they were, or else had most fragmentation
+/*
+ * The heaps of a program and its descendants, taken together: since when they are over the SLO (0:
+ * they are not); whether they were for too long; when they were, or else had most fragmentation.
  */
-struct watch {
+static struct {
 	int fd;
 	uint64_t started, since, samples;
 	bool over;
 	struct mafc_stat worst;
-};
+} watch;
 
 static bool is_descendant(pid_t pid)
 {
-	char path[64], line[512], *paren;
+	char line[512], *paren;
 	FILE *f;
 
 	while (pid > 1 && pid != getpid()) {
-		snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-		f = fopen(path, "re");
+		f = reader_file("re", "/proc/%d/stat", pid);
 		pid = 0;
-		if (f && fgets(line, sizeof(line), f) && (paren = strrchr(line, ')')))
-			sscanf(paren, ") %*c %d", &pid);
-		if (f)
-			fclose(f);
+		while (reader_line(f, line, sizeof(line)))
+			if ((paren = strrchr(line, ')')))
+				sscanf(paren, ") %*c %d", &pid);
 	}
 	return pid == getpid();
 }
 
-static void sample(struct watch *w)
+static void sample(void)
 {
-	struct mafc_stat sum;
 	uint64_t now = now_ms();
+	struct mafc_stat sum;
+	bool counts;
 
-	if (w->over || now - w->started < opt.after || !sum_heaps(w->fd, is_descendant, &sum))
+	if (watch.over || now - watch.started < opt.after || !find_heaps(watch.fd, is_descendant, &sum))
 		return;
-	w->samples++;
-	if (sum.held < opt.at_least || sum.fragmentation <= opt.slo * 100)
-		w->since = 0;
-	else
-		w->since = w->since ? w->since : now;
-	w->over = w->since && now - w->since >= opt.lasting;
-	if (w->over || (sum.held >= opt.at_least && sum.fragmentation >= w->worst.fragmentation))
-		w->worst = sum;
+	watch.samples++;
+	counts = sum.held >= opt.at_least;
+	if (!counts || sum.fragmentation <= opt.slo)
+		watch.since = 0;
+	else if (!watch.since)
+		watch.since = now;
+	watch.over = watch.since && now - watch.since >= opt.lasting;
+	if (watch.over || (counts && sum.fragmentation >= watch.worst.fragmentation))
+		watch.worst = sum;
 }
 
-/* Runs the program to its end; returns its status as a shell would. */
-static int supervise(struct watch *w, bool look)
+/* Runs the program to its end, looking at it, if so wanted; returns its status as a shell would. */
+static int supervise(bool look)
 {
 	struct timespec tick = { .tv_nsec = 200000000 };
 	sigset_t set, old;
@@ -161,18 +142,18 @@ static int supervise(struct watch *w, bool look)
 	sigprocmask(SIG_BLOCK, &set, &old);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	child = fork();
+	if (child < 0)
+		err(FAILED, "fork");
 	if (!child) {
 		sigprocmask(SIG_SETMASK, &old, NULL);
 		if (opt.json)
 			dup2(2, 1);
 		start();
 	}
-	if (child < 0)
-		die(FAILED, "fork: %m");
 	/* The terminal sends these to the program as well, which may live on. */
 	signal(SIGINT, SIG_IGN);
 	signal(SIGQUIT, SIG_IGN);
-	w->started = now_ms();
+	watch.started = now_ms();
 	for (;;) {
 		sig = sigtimedwait(&set, NULL, &tick);
 		if (sig == SIGTERM || sig == SIGHUP)
@@ -181,40 +162,41 @@ static int supervise(struct watch *w, bool look)
 			if (pid == child)
 				return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 		if (look)
-			sample(w);
+			sample();
 	}
 }
 
 /* Runs the program, watched: to be judged by the SLO, or for figures at its end. */
 static int run_watched(bool judge)
 {
-	struct watch w = { .fd = opt.fallback ? reader_open() : open_device() };
+	const struct mafc_stat *worst = &watch.worst;
 	int status;
 
+	watch.fd = opt.fallback ? reader_open() : open_device();
 	if (opt.memory_max)
 		cgroup_make();
-	status = supervise(&w, judge || opt.json);
+	status = supervise(judge || opt.json);
 	if (opt.json) {
 		begin(NULL, '{');
 		put("status", 0, status);
-		put("samples", 0, w.samples);
-		put("slo", '%', opt.slo * 100);
-		json_bool(&js, "over_slo", w.over);
-		put("frag", '%', w.worst.fragmentation);
-		put("held", 'B', w.worst.held);
-		put("live", 'B', w.worst.live);
+		put("samples", 0, watch.samples);
+		put("slo", '%', opt.slo);
+		json_bool(&js, "over_slo", watch.over);
+		put("frag", '%', worst->fragmentation);
+		put("held", 'B', worst->held);
+		put("live", 'B', worst->live);
 		end('{');
 	}
-	if (!judge || (!w.samples && status))
+	if (!judge || (!watch.samples && status))
 		return status;
-	if (!w.samples)
-		die(FAILED, "nothing was measured: no heap on " MAFC_DEVICE " was seen%s", opt.after ?
-		    " so late (--after)" : "");
-	fprintf(stderr, w.over ? "mafc check: over the SLO of %g %% for %g s: %s, with %s held and %s live\n" :
-		"mafc check: within the SLO of %g %% (never for %g s over it); at most %s, with %s held and %s live\n",
-		opt.slo, opt.lasting / 1e3, text('%', w.worst.fragmentation), text('B', w.worst.held),
-		text('B', w.worst.live));
-	return w.over ? OVER_SLO : status;
+	if (!watch.samples)
+		errx(FAILED, "nothing was measured: no heap on " MAFC_DEVICE " was seen%s",
+		     opt.after ? " so late (--after)" : "");
+	warnx(watch.over ? "over the SLO of %g %% for %g s: %s, with %s held and %s live" :
+	      "within the SLO of %g %% (never for %g s over it); at most %s, with %s held and %s live",
+	      opt.slo / 100.0, opt.lasting / 1e3, text('%', worst->fragmentation),
+	      text('B', worst->held), text('B', worst->live));
+	return watch.over ? OVER_SLO : status;
 }
 
 int cmd_check(void)

@@ -1,19 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /* show.c - mafc stat, top, heatmap, classes: what there is to see */
-#define _GNU_SOURCE
-#include <ctype.h>
-#include <limits.h>
-#include <numa.h>
-#include <poll.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <termios.h>
-#include <unistd.h>
-
 #include "cli.h"
 
-#define PAGE	4096U
+#include <ctype.h>
+#include <numa.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <termios.h>
 
 enum mode mode;
 static const char *eol = "\n";
@@ -58,10 +51,8 @@ void put(const char *key, char unit, uint64_t v)
 	snprintf(name, sizeof(name), "%s%s", key, ends);
 	if (!opt.json)
 		put_text(key, text(unit, v), 9);
-	else if (unit == '%')
-		json_real(&js, name, v / 100.0, 2);
 	else
-		json_u64(&js, name, v);
+		json_number(&js, name, unit == '%' ? v / 100.0 : v, unit == '%' ? 2 : 0);
 }
 
 void begin(const char *key, char kind)
@@ -78,16 +69,58 @@ void end(char kind)
 		fputs(eol, stdout);
 }
 
-static void put_array(const char *key, const __u64 *v, size_t n)
+static void put_row(void (*row)(size_t i), size_t i)
+{
+	begin(NULL, '{');
+	row(i);
+	end('{');
+}
+
+void put_table(const char *key, size_t n, void (*row)(size_t i))
 {
 	begin(key, '[');
-	while (opt.json && n--)
-		json_u64(&js, NULL, *v++);
+	mode = HEADER;
+	if (!opt.json)
+		put_row(row, 0);
+	mode = TABLE;
+	for (size_t i = 0; i < n; i++)
+		put_row(row, i);
+	mode = LIST;
 	end('[');
 }
 
-static void put_members(const struct heap_info *h)
+struct heap_info *heaps;
+
+size_t find_heaps(int fd, bool (*only)(pid_t pid), struct mafc_stat *sum)
 {
+	DIR *dir = opendir("/proc");
+	struct dirent *e;
+	struct heap_info *h;
+	size_t n = 0;
+	pid_t pid;
+
+	*sum = (struct mafc_stat){ .size = sizeof(*sum) };
+	heaps = grow(heaps, sizeof(*heaps));
+	while (dir && (e = readdir(dir))) {
+		pid = atoi(e->d_name);
+		h = &heaps[n];
+		if (pid <= 0 || (only && !only(pid)) || reader_stat(fd, pid, &h->stat))
+			continue;
+		h->pid = pid;
+		reader_comm(pid, h->comm, sizeof(h->comm));
+		sum->held += h->stat.held;
+		sum->live += h->stat.live;
+		sum->meshed += h->stat.meshed;
+		heaps = grow(heaps, (++n + 1) * sizeof(*heaps));
+	}
+	if (dir)
+		closedir(dir);
+	sum->fragmentation = fragmentation(sum->held, sum->live);
+	return n;
+}
+static void put_heap(size_t i)
+{
+	const struct heap_info *h = &heaps[i];
 	const struct mafc_stat *st = &h->stat;
 
 	put("pid", 0, h->pid);
@@ -111,78 +144,59 @@ static void put_members(const struct heap_info *h)
 	put("cow_copies", 0, st->cow_copies);
 	put("compactions", 0, st->compactions);
 	put("away_max", 't', st->away_max_ns);
-	put_array("free_blocks", st->free_blocks, LENGTH(st->free_blocks));
-	put_array("stall", st->stall, MAFC_STALL_BUCKETS);
+	if (opt.json) {
+		json_array(&js, "free_blocks", st->free_blocks, LENGTH(st->free_blocks));
+		json_array(&js, "stall", st->stall, MAFC_STALL_BUCKETS);
+	}
 }
 
-/* The pages of a heap on each node, as libnuma tells. */
-struct nodes {
-	pid_t pid;
+/* Pages of the heap whose node libnuma is to tell, and how many are on each. */
+static struct {
 	unsigned long n;
 	void *page[512];
-	uint64_t count[64];
-};
+	uint64_t on[64];
+} nodes;
 
-static void nodes_page(void *arg, const struct heap_page *p)
+static void count_nodes(void)
 {
-	struct nodes *at = arg;
-	int node[LENGTH(at->page)];
+	int node[LENGTH(nodes.page)];
 
-	if (p && p->mapped && !p->meshed)
-		at->page[at->n++] = (void *)p->addr;
-	if (p && at->n < LENGTH(at->page))
-		return;
-	if (numa_move_pages(at->pid, at->n, at->page, NULL, node, 0))
-		at->n = 0;
-	while (at->n--)
-		if (node[at->n] >= 0 && node[at->n] < 64)
-			at->count[node[at->n]]++;
-	at->n = 0;
+	if (!numa_move_pages(opt.pid, nodes.n, nodes.page, NULL, node, 0))
+		for (size_t i = 0; i < nodes.n; i++)
+			if (node[i] >= 0 && node[i] < 64)
+				nodes.on[node[i]]++;
+	nodes.n = 0;
 }
 
-static void put_nodes(pid_t pid)
+static void nodes_page(const struct heap_page *p)
 {
-	struct nodes at = { .pid = pid };
-	struct heap h;
+	if (p->mapped && !p->meshed)
+		nodes.page[nodes.n++] = (void *)p->addr;
+	if (nodes.n == LENGTH(nodes.page))
+		count_nodes();
+}
+
+static void put_nodes(void)
+{
+	struct mafc_meta meta;
 	char name[32];
-	int i;
 
-	if (numa_available() < 0 || heap_open(pid, &h))
+	if (numa_available() < 0 || heap_walk(opt.pid, &meta, nodes_page))
 		return;
-	heap_walk(&h, nodes_page, &at);
-	nodes_page(&at, NULL);
-	heap_close(&h);
-	for (i = 0; i <= numa_max_node() && i < 64; i++) {
+	count_nodes();
+	for (int i = 0; i <= numa_max_node() && i < 64; i++) {
 		snprintf(name, sizeof(name), "on_node_%d", i);
-		put(name, 'B', at.count[i] * PAGE);
+		put(name, 'B', nodes.on[i] * PAGE);
 	}
 }
-
-ssize_t sum_heaps(int fd, bool (*only)(pid_t pid), struct mafc_stat *sum)
-{
-	struct heap_info *list;
-	ssize_t i, n = reader_heaps(fd, only, &list);
-
-	*sum = (struct mafc_stat){ .size = sizeof(*sum) };
-	for (i = 0; i < n; i++) {
-		sum->held += list[i].stat.held;
-		sum->live += list[i].stat.live;
-		sum->meshed += list[i].stat.meshed;
-	}
-	sum->fragmentation = fragmentation(sum->held, sum->live);
-	free(list);
-	return n;
-}
-
-static const char sort_keys[] = "hlfnmp";
-static char sort_by;
 
 static uint64_t sort_value(const struct heap_info *h)
 {
-	const struct mafc_stat *s = &h->stat;
-
-	return sort_by == 'p' ? -(uint64_t)h->pid : sort_by == 'l' ? s->live : sort_by == 'f' ? s->fragmentation :
-	       sort_by == 'n' ? s->high_ppm : sort_by == 'm' ? s->meshed : s->held;
+	return opt.sort == 'l' ? h->stat.live :
+	       opt.sort == 'f' ? h->stat.fragmentation :
+	       opt.sort == 'n' ? h->stat.high_ppm :
+	       opt.sort == 'm' ? h->stat.meshed :
+	       opt.sort == 'p' ? -(uint64_t)h->pid : h->stat.held;
 }
 
 static int by_key(const void *a, const void *b)
@@ -190,63 +204,47 @@ static int by_key(const void *a, const void *b)
 	return sort_value(a) < sort_value(b) ? 1 : sort_value(a) > sort_value(b) ? -1 : 0;
 }
 
-static void put_heap(const struct heap_info *h)
-{
-	begin(NULL, '{');
-	put_members(h);
-	end('{');
-}
-
 /* All heaps in order, but at most @rows. */
-static void put_heaps(int fd, ssize_t rows)
+static void put_heaps(int fd, size_t rows)
 {
-	struct heap_info *list;
-	ssize_t i, n = reader_heaps(fd, NULL, &list);
+	struct mafc_stat sum;
+	size_t n = find_heaps(fd, NULL, &sum);
 
-	if (n)
-		qsort(list, n, sizeof(*list), by_key);
-	begin("heaps", '[');
-	mode = HEADER;
-	if (!opt.json)
-		put_heap(&(struct heap_info){ .pid = 0 });
-	mode = TABLE;
-	for (i = 0; i < n && i < rows; i++)
-		put_heap(&list[i]);
-	mode = LIST;
-	end('[');
-	free(list);
+	qsort(heaps, n, sizeof(*heaps), by_key);
+	put_table("heaps", n < rows ? n : rows, put_heap);
 }
 
-/* The device, and how to sort. */
-static int start(void)
+static void put_counters(void)
 {
-	sort_by = *opt.sort;
-	if (!sort_by || !strchr(sort_keys, sort_by) || opt.sort[1])
-		die(USAGE, "%s: sort by h, l, f, n, m or p", opt.sort);
-	return open_device();
+	static const char *const names[] = {
+		"heaps", "faults", "cow_copies", "pages_meshed", "pages_moved", "pages_dropped",
+		"pages_pinned", "compactions", "waits", "longest_away_ns", "compactor_cpu_ns",
+	};
+	uint64_t v;
+
+	begin("counters", '{');
+	for (size_t i = 0; i < LENGTH(names); i++)
+		if (!reader_number(reader_file("re", MAFC_SYSFS "/counters/%s", names[i]), &v))
+			put(names[i], 0, v);
+	end('{');
 }
 
 int cmd_stat(void)
 {
 	struct heap_info one = { .pid = opt.pid };
-	const struct sysfs_file *f;
-	int fd = start();
-	uint64_t v;
+	int fd = open_device();
 
 	if (opt.pid)
 		die_if(reader_stat(fd, opt.pid, &one.stat), opt.pid);
 	begin(NULL, '{');
 	if (opt.pid) {
 		reader_comm(opt.pid, one.comm, sizeof(one.comm));
-		put_members(&one);
-		put_nodes(opt.pid);
+		heaps = &one;
+		put_heap(0);
+		put_nodes();
 	} else {
-		put_heaps(fd, SSIZE_MAX);
-		begin("counters", '{');
-		for (f = reader_counters; f->name; f++)
-			if (!reader_get(f->name, &v))
-				put(strchr(f->name, '/') + 1, 0, v);
-		end('{');
+		put_heaps(fd, SIZE_MAX);
+		put_counters();
 	}
 	end('{');
 	return OK;
@@ -267,7 +265,7 @@ static void top_once(int fd, bool screen, uint64_t ms)
 		printf("\033[H");
 	begin(NULL, '{');
 	put("compactor_cpu", '%', used);
-	put_heaps(fd, screen ? size.ws_row - 3 : SSIZE_MAX);
+	put_heaps(fd, screen ? size.ws_row - 3U : SIZE_MAX);
 	end('{');
 	if (screen)
 		printf("\033[J sort by h(eld l(ive f(rag n(ext high m(eshed p(id; q(uit");
@@ -303,7 +301,7 @@ int cmd_top(void)
 	bool screen = isatty(0) && isatty(1) && !opt.json;
 	struct pollfd in = { .fd = screen ? 0 : -1, .events = POLLIN };
 	uint64_t now, before = 0;
-	int fd = start();
+	int fd = open_device();
 	char key = 0;
 
 	if (screen)
@@ -316,8 +314,8 @@ int cmd_top(void)
 			break;
 		if (poll(&in, 1, opt.interval) == 1 && read(0, &key, 1) != 1)
 			break;
-		if (key && strchr(sort_keys, key))
-			sort_by = key;
+		if (key && strchr(SORT_KEYS, key))
+			opt.sort = key;
 	}
 	return OK;
 }
@@ -325,160 +323,145 @@ int cmd_top(void)
 /* A page's place in the heatmap: 0 to 9 by how many tenths of it are live, or one of these. */
 enum { LARGE = 10, MESHED, EMPTY, KINDS };
 
-static const struct {
-	char sign;
-	uint8_t ansi;
-	const char *rgb;
-} look[KINDS] = {
-	{ '0', 160, "d73027" }, { '1', 166, "ea5739" }, { '2', 208, "f67f4b" }, { '3', 214, "fca55d" },
-	{ '4', 220, "fec877" }, { '5', 191, "d9ef8b" }, { '6', 149, "b7e075" }, { '7', 113, "8ccd67" },
-	{ '8', 71, "5ab760" }, { '9', 28, "1a9850" }, { 'L', 25, "4575b4" }, { 'm', 97, "b89fd0" },
-	{ '.', 240, "e0e0e0" },
+static const char sign[KINDS] = "0123456789Lm.";
+static const int ansi[KINDS] = { 160, 166, 208, 214, 220, 191, 149, 113, 71, 28, 25, 97, 240 };
+static const char *const rgb[KINDS] = {
+	"d73027", "ea5739", "f67f4b", "fca55d", "fec877", "d9ef8b", "b7e075", "8ccd67", "5ab760",
+	"1a9850", "4575b4", "b89fd0", "e0e0e0",
 };
 
 static const char legend[] = "pages to a sign. 0 to 9: tenths that are live; L: large blocks; "
 	"m: meshed, without memory of its own; .: without memory";
 
-struct map {
+/* The kinds of all pages, and how many there are of each. */
+static struct {
 	uint8_t *page;
 	size_t n;
 	__u64 of[KINDS];
-};
+} map;
 
-static void map_page(void *arg, const struct heap_page *p)
+static void map_page(const struct heap_page *p)
 {
-	struct map *m = arg;
 	unsigned int tenth = p->live * 10 / PAGE;
 
-	if (!(m->n & (m->n - 1)))
-		m->page = realloc(m->page, m->n ? 2 * m->n : 1);
-	if (!m->page)
-		die(FAILED, "out of memory");
+	if (!(map.n & (map.n - 1)))
+		map.page = grow(map.page, 2 * map.n + 1);
 	tenth = p->meshed ? MESHED : !p->held ? EMPTY : p->large ? LARGE : tenth > 9 ? 9 : tenth;
-	m->of[tenth]++;
-	m->page[m->n++] = tenth;
+	map.of[tenth]++;
+	map.page[map.n++] = tenth;
 }
 
 /* How the @n pages of the cell look together: as most of them do, or as their mean. */
-static unsigned int kind_of(const struct map *m, size_t cell, size_t n)
+static unsigned int kind_of(size_t cell, size_t n)
 {
 	size_t of[KINDS] = { 0 }, small = 0, sum = 0, i, most = LARGE;
 
-	for (i = cell * n; i < (cell + 1) * n && i < m->n; i++) {
-		of[m->page[i]]++;
-		if (m->page[i] < LARGE)
-			small++, sum += m->page[i];
+	for (i = cell * n; i < (cell + 1) * n && i < map.n; i++) {
+		of[map.page[i]]++;
+		small += map.page[i] < LARGE;
+		sum += map.page[i] < LARGE ? map.page[i] : 0;
 	}
 	for (i = LARGE; i < KINDS; i++)
 		most = of[i] > of[most] ? i : most;
 	return small >= of[most] ? sum / small : most;
 }
 
-static void heatmap_svg(const struct map *m)
+static void heatmap_svg(void)
 {
 	enum { COLUMNS = 128, SIDE = 6 };
-	size_t per = m->n / 32768 + 1, cells = (m->n + per - 1) / per, i, run;
+	size_t per = map.n / 32768 + 1, cells = (map.n + per - 1) / per, i, run;
 	FILE *f = fopen(opt.svg, "w");
 	unsigned int k;
 
 	if (!f)
-		die(FAILED, "%s: %m", opt.svg);
+		err(FAILED, "%s", opt.svg);
 	fprintf(f, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 -12 %d %zu\" font-size=\"9\">\n"
 		"<title>process %d: %zu pages, %zu %s</title>\n", COLUMNS * SIDE,
-		(cells / COLUMNS + 1) * SIDE + 12, opt.pid, m->n, per, legend);
+		(cells / COLUMNS + 1) * SIDE + 12, opt.pid, map.n, per, legend);
 	for (k = 0; k < KINDS; k++)
 		fprintf(f, "<rect x=\"%u\" y=\"-12\" width=\"40\" height=\"10\" fill=\"#%s\"/>"
-			"<text x=\"%u\" y=\"-4\">%c</text>\n", k * 40, look[k].rgb, k * 40 + 16, look[k].sign);
+			"<text x=\"%u\" y=\"-4\">%c</text>\n", k * 40, rgb[k], k * 40 + 16, sign[k]);
 	for (i = 0; i < cells; i += run) {
-		k = kind_of(m, i, per);
-		for (run = 1; (i + run) % COLUMNS && i + run < cells && kind_of(m, i + run, per) == k;)
+		k = kind_of(i, per);
+		for (run = 1; (i + run) % COLUMNS && i + run < cells && kind_of(i + run, per) == k;)
 			run++;
 		fprintf(f, "<rect x=\"%zu\" y=\"%zu\" width=\"%zu\" height=\"%d\" fill=\"#%s\"/>\n",
-			i % COLUMNS * SIDE, i / COLUMNS * SIDE, run * SIDE, SIDE, look[k].rgb);
+			i % COLUMNS * SIDE, i / COLUMNS * SIDE, run * SIDE, SIDE, rgb[k]);
 	}
 	fputs("</svg>\n", f);
 	if (fclose(f))
-		die(FAILED, "%s: %m", opt.svg);
+		err(FAILED, "%s", opt.svg);
 }
 
-static void heatmap_text(const struct map *m)
+static void heatmap_text(void)
 {
 	enum { COLUMNS = 72, ROWS = 32 };
-	size_t i, per = m->n / (COLUMNS * ROWS) + 1;
+	size_t i, per = map.n / (COLUMNS * ROWS) + 1;
 	unsigned int k;
 
-	for (i = 0; i * per < m->n; i++) {
-		k = kind_of(m, i, per);
-		if (isatty(1))
-			printf("\033[48;5;%d;38;5;231m%c\033[0m", look[k].ansi, look[k].sign);
-		else
-			putchar(look[k].sign);
-		if ((i + 1) % COLUMNS == 0 || (i + 1) * per >= m->n)
+	for (i = 0; i * per < map.n; i++) {
+		k = kind_of(i, per);
+		printf(isatty(1) ? "\033[48;5;%2$d;38;5;231m%1$c\033[0m" : "%c", sign[k], ansi[k]);
+		if ((i + 1) % COLUMNS == 0 || (i + 1) * per >= map.n)
 			putchar('\n');
 	}
 	printf("%zu %s\n", per, legend);
 }
 
-static void walk(struct heap *h, void (*fn)(void *arg, const struct heap_page *page), void *arg)
-{
-	die_if(heap_open(opt.pid, h), opt.pid);
-	die_if(heap_walk(h, fn, arg), opt.pid);
-}
-
 int cmd_heatmap(void)
 {
-	struct map m = { .page = NULL };
-	struct heap h;
+	struct mafc_meta meta;
 
-	walk(&h, map_page, &m);
+	die_if(heap_walk(opt.pid, &meta, map_page), opt.pid);
 	if (opt.svg)
-		heatmap_svg(&m);
+		heatmap_svg();
 	else if (!opt.json)
-		heatmap_text(&m);
+		heatmap_text();
 	begin(NULL, '{');
-	put("pages", 0, m.n);
-	put("large", 0, m.of[LARGE]);
-	put("meshed", 0, m.of[MESHED]);
-	put("without_memory", 0, m.of[EMPTY]);
-	put("less_than_a_fifth_live", 0, m.of[0] + m.of[1]);
-	put_array("by_tenths_live", m.of, LARGE);
+	put("pages", 0, map.n);
+	put("large", 0, map.of[LARGE]);
+	put("meshed", 0, map.of[MESHED]);
+	put("without_memory", 0, map.of[EMPTY]);
+	put("less_than_a_fifth_live", 0, map.of[0] + map.of[1]);
+	if (opt.json)
+		json_array(&js, "by_tenths_live", map.of, LARGE);
 	end('{');
 	return OK;
 }
 
 /* Sums by size class; the last is that of large blocks. */
-struct classes {
-	struct heap h;
+static struct {
+	struct mafc_meta meta;
 	struct { uint64_t spans, live, held; } of[MAFC_CLASSES_MAX + 1];
-};
+	uint8_t row[MAFC_CLASSES_MAX + 1];	/* those that are shown */
+} classes;
 
-static void class_page(void *arg, const struct heap_page *p)
+static void class_page(const struct heap_page *p)
 {
-	struct classes *c = arg;
-	unsigned int i = 0, n = c->h.header.nclasses;
+	const struct mafc_meta *m = &classes.meta;
+	unsigned int i = p->large ? MAFC_CLASSES_MAX : 0;
 
-	while (p->span && i < n && c->h.header.classes[i].block_size != p->span->block_size)
+	while (p->span && i < m->nclasses && m->classes[i].block_size != p->span->block_size)
 		i++;
-	if (!p->held || (!p->large && (!p->span || i == n)))
+	if (!p->held || (!p->large && (!p->span || i == m->nclasses)))
 		return;
-	i = p->large ? MAFC_CLASSES_MAX : i;
-	c->of[i].spans += !p->part;
-	c->of[i].live += p->live;
-	c->of[i].held += PAGE;
+	classes.of[i].spans += p->span && !p->part;
+	classes.of[i].live += p->live;
+	classes.of[i].held += PAGE;
 }
 
-static void put_class(const struct classes *c, unsigned int i)
+static void put_class(size_t row)
 {
-	const struct mafc_meta *m = &c->h.header;
+	const struct mafc_meta *m = &classes.meta;
 	struct mafc_class_count n = { .allocs = m->large_allocs, .frees = m->large_frees };
-	uint64_t live = c->of[i].live, held = c->of[i].held, given;
+	unsigned int i = classes.row[row];
+	uint64_t live = classes.of[i].live, held = classes.of[i].held, given;
 
 	if (i < MAFC_CLASSES_MAX)
 		n = m->classes[i];
 	given = n.allocs * n.block_size;
-	begin(NULL, '{');
 	put("block_size", 0, n.block_size);
-	put("spans", 0, c->of[i].spans);
+	put("spans", 0, classes.of[i].spans);
 	put("live", 'B', live);
 	put("held", 'B', held);
 	put("external", '%', fragmentation(held, live));
@@ -486,23 +469,16 @@ static void put_class(const struct classes *c, unsigned int i)
 	put("internal", '%', n.requested && n.requested < given ? 10000 - 1e4 * n.requested / given : 0);
 	put("allocs", 0, n.allocs);
 	put("frees", 0, n.frees);
-	end('{');
 }
 
 int cmd_classes(void)
 {
-	static struct classes c;
-	unsigned int i;
+	unsigned int i, n = 0;
 
-	walk(&c.h, class_page, &c);
-	begin(NULL, '[');
-	mode = HEADER;
-	if (!opt.json)
-		put_class(&c, 0);
-	mode = TABLE;
+	die_if(heap_walk(opt.pid, &classes.meta, class_page), opt.pid);
 	for (i = 0; i <= MAFC_CLASSES_MAX; i++)
-		if (c.of[i].held)
-			put_class(&c, i);
-	end('[');
+		if (classes.of[i].held)
+			classes.row[n++] = i;
+	put_table(NULL, n, put_class);
 	return OK;
 }
