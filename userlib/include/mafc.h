@@ -2,25 +2,19 @@
 /*
  * mafc.h - what libmafc.so offers beside the malloc interface of glibc
  *
- * A program need not include this: preloading the library is enough.  The
- * symbols can be declared weak to find out whether the library is there:
- *
- *	#pragma weak mafc_get_fragmentation
- *	if (mafc_get_fragmentation)
- *		printf("%d %%\n", mafc_get_fragmentation());
+ * Preloading the library is enough; a program need not include this. Declared weak (#pragma weak
+ * mafc_get_fragmentation), the symbols are NULL where the library is not there.
  */
 #ifndef MAFC_H
 #define MAFC_H
-
-#include <stddef.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 /*
- * External fragmentation of the heap in per cent (0..100): memory that is held
- * from the system and in no live block.  Never fails; 0 while nothing is held.
+ * External fragmentation of the heap in per cent (0..100): memory that is held from the system and
+ * in no live block. Never fails; 0 while nothing is held.
  */
 int mafc_get_fragmentation(void);
 

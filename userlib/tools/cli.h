@@ -7,17 +7,15 @@
 
 #include <err.h>
 
-#include "json.h"
-
 enum status { OK, FAILED, USAGE, OVER_SLO };
 
-/* The command line; sizes in bytes, times in ms, @slo in 1/100 of a per cent. @args ends with NULL. */
+/* The command line; bytes, ms, and for @slo 1/100 of a per cent. @args ends with NULL. */
 extern struct options {
-	bool json, no_compact, fallback;
+	bool json, no_compact, fallback, judge;		/* by the SLO: check */
 	char **args;
-	pid_t pid;			/* the first of @args, or 0 */
+	pid_t pid;					/* the first of @args, or 0 */
 	const char *svg;
-	char sort;			/* one of SORT_KEYS */
+	char sort;					/* one of SORT_KEYS */
 	uint64_t interval, count, after, lasting, at_least, memory_max, slo;
 } opt;
 
@@ -25,16 +23,16 @@ extern struct options {
 
 extern volatile int stopped;		/* by a signal */
 
-/* If @err is what a function of the reader returned in failure; about a process if @pid is not 0. */
+/* If @err is a failure that the reader returned; about a process if @pid is not 0. */
 void die_if(int err, pid_t pid);
 int open_device(void);
 void *grow(void *p, size_t size);
 uint64_t now_ms(void);
 
 /*
- * Results. The same calls write JSON, or text: in LIST a line for each value, in TABLE a row for each
- * object, and in HEADER the heads of the columns. Units: B bytes, t ns, % 1/100 of a per cent, 0 for
- * a plain number; the JSON key ends with it. Columns of text are flush left and have a @width < 0.
+ * Results. The same calls write JSON, or text: in LIST a line for each value, in TABLE a row for
+ * each object, and in HEADER the heads of the columns. Units: B bytes, t ns, % 1/100 of a per cent,
+ * 0 none; the JSON key ends with it. Columns of text are flush left and have a @width < 0.
  */
 extern struct json js;
 extern enum mode { LIST, TABLE, HEADER } mode;
@@ -59,8 +57,10 @@ size_t find_heaps(int fd, bool (*only)(pid_t pid), struct mafc_stat *sum);
 void cgroup_of(pid_t pid, char path[4200]);
 /* Where libmafc.so is, or NULL. */
 const char *library_path(void);
+/* Becomes the program opt.args, with the library. */
+void start(void) __attribute__((noreturn));
 
 int cmd_stat(void), cmd_top(void), cmd_heatmap(void), cmd_classes(void);
-int cmd_run(void), cmd_check(void), cmd_compact(void), cmd_tune(void), cmd_doctor(void);
+int cmd_run(void), cmd_compact(void), cmd_tune(void), cmd_doctor(void);
 
 #endif

@@ -53,31 +53,35 @@ static bool host_ok(struct MHD_Connection *c)
 }
 
 /* Frees @text, which may be NULL. */
-static enum MHD_Result answer(struct MHD_Connection *c, unsigned int status, const char *type, char *text)
+static enum MHD_Result answer(struct MHD_Connection *c, unsigned int status, const char *type,
+			      char *text)
 {
-	struct MHD_Response *r;
+	struct MHD_Response *r = NULL;
 	enum MHD_Result ret;
 
-	r = text ? MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE) : NULL;
+	if (text)
+		r = MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE);
 	if (!r)
 		return MHD_NO;
 	MHD_add_response_header(r, "Content-Type", type);
 	MHD_add_response_header(r, "Connection", "close");
 	MHD_add_response_header(r, "Cache-Control", "no-store");
 	MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
-	MHD_add_response_header(r, "Content-Security-Policy", "default-src 'none'; connect-src 'self'; "
-				"img-src data:; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+	MHD_add_response_header(r, "Content-Security-Policy",
+				"default-src 'none'; connect-src 'self'; img-src data:; "
+				"script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
 				"frame-ancestors 'none'");
 	ret = MHD_queue_response(c, status, r);
 	MHD_destroy_response(r);
 	return ret;
 }
 
-static enum MHD_Result request(void *unused, struct MHD_Connection *c, const char *url, const char *method,
-			       const char *version, const char *data, size_t *size, void **context)
+static enum MHD_Result request(void *unused, struct MHD_Connection *c, const char *url,
+			       const char *method, const char *version, const char *data,
+			       size_t *size, void **context)
 {
 	const char *pid = MHD_lookup_connection_value(c, MHD_GET_ARGUMENT_KIND, "pid");
-	const char *plain = "text/plain; version=0.0.4; charset=utf-8";
+	const char *plain = "text/plain; version=0.0.4; charset=utf-8", *json = "application/json";
 	bool all = !strcmp(url, "/debug/mafc");
 
 	(void)unused, (void)version, (void)data, (void)size, (void)context;
@@ -90,7 +94,7 @@ static enum MHD_Result request(void *unused, struct MHD_Connection *c, const cha
 	if (!strcmp(url, "/metrics"))
 		return answer(c, MHD_HTTP_OK, plain, render_metrics());
 	if (all || !strcmp(url, "/debug/fragmentation"))
-		return answer(c, MHD_HTTP_OK, "application/json", render_json(all, pid ? atoi(pid) : 0));
+		return answer(c, MHD_HTTP_OK, json, render_json(all, pid ? atoi(pid) : 0));
 	return answer(c, MHD_HTTP_NOT_FOUND, plain,
 		      strdup("/, /metrics, /debug/mafc, /debug/fragmentation\n"));
 }
@@ -101,17 +105,25 @@ static struct MHD_Daemon *start(const char *listen)
 	unsigned short port;
 	char host[16] = "0.0.0.0";
 
-	if ((sscanf(listen, ":%hu", &port) != 1 && sscanf(listen, "%15[0-9.]:%hu", host, &port) != 2) ||
-	    inet_pton(AF_INET, host, &sin.sin_addr) != 1)
+	if (sscanf(listen, ":%hu", &port) != 1 && sscanf(listen, "%15[0-9.]:%hu", host, &port) != 2)
+		return NULL;
+	if (inet_pton(AF_INET, host, &sin.sin_addr) != 1)
 		return NULL;
 	sin.sin_port = htons(port);
 	loopback = !strncmp(host, "127.", 4);
-	return MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_AUTO, 0, NULL, NULL, request, NULL,
-				MHD_OPTION_SOCK_ADDR, &sin, MHD_OPTION_CONNECTION_LIMIT, CONNS,
+	return MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_AUTO, 0, NULL, NULL,
+				request, NULL, MHD_OPTION_SOCK_ADDR, &sin,
+				MHD_OPTION_CONNECTION_LIMIT, CONNS,
 				MHD_OPTION_CONNECTION_TIMEOUT, CONN_IDLE,
 				MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)16384,
 				MHD_OPTION_NOTIFY_CONNECTION, conn_changed, NULL, MHD_OPTION_END);
 }
+
+static const char usage[] =
+	"usage: mafc-exporter [--listen ADDRESS:PORT] [--top N] [--slo PERCENT]\n"
+	"  --listen  where (127.0.0.1:9464); :PORT is on all addresses\n"
+	"  --top     processes that have figures of their own (20, at most %d)\n"
+	"  --slo     fragmentation that is within the objective (15)\n";
 
 int main(int argc, char **argv)
 {
@@ -133,10 +145,7 @@ int main(int argc, char **argv)
 		} else if (c == 's' && atoi(optarg) > 0 && atoi(optarg) <= 100) {
 			known.slo = atoi(optarg);
 		} else {
-			fprintf(stderr, "usage: mafc-exporter [--listen ADDRESS:PORT] [--top N] [--slo PERCENT]\n"
-				"  --listen  where (127.0.0.1:9464); :PORT is on all addresses\n"
-				"  --top     processes that have figures of their own (20, at most %d)\n"
-				"  --slo     fragmentation that is within the objective (15)\n", TOP_MAX);
+			fprintf(stderr, usage, TOP_MAX);
 			return c == 'h' ? 0 : 2;
 		}
 	}

@@ -58,7 +58,7 @@ extern struct known {
 
 void *collect(void *unused);
 
-/* Answers; free() them. NULL without memory. @all: every figure. With a @pid also its history, map. */
+/* Answers, to be freed; NULL without memory. @all: every figure; @pid: with history and map. */
 char *render_metrics(void);
 char *render_json(bool all, pid_t pid);
 

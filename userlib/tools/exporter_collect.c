@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-/* exporter_collect.c - asks the device about all processes, then rests as long as it must to stay cheap */
+/* exporter_collect.c - asks the device about all processes, and rests to stay cheap */
 #include "exporter.h"
 
 #include <limits.h>
 
 #define TICK		1	/* seconds between two rounds, at least */
 #define SHARE		0.003	/* of CPU time for them */
-#define SHARE_MAP	0.01	/* ... and for each heat map that somebody looks at: asked for it not ... */
-#define WANTED		10.0	/* ... longer ago than this */
+#define SHARE_MAP	0.01	/* ... and for each heat map that was asked for ... */
+#define WANTED		10.0	/* ... not longer ago than this, in seconds */
 
 struct known known = { .top = 20, .slo = 15, .lock = PTHREAD_MUTEX_INITIALIZER };
 
@@ -89,7 +89,7 @@ static void ask(int fd, struct proc *p, double now)
 	char comm[sizeof(p->comm)], *c;
 	bool heap = fd >= 0 && !reader_stat(fd, p->pid, &st), fallback = false;
 
-	if (!heap)	/* not at once: it may be about to exec; later seldom, and not in all at once */
+	if (!heap)	/* not at once: it may be about to exec; later seldom, not in all at once */
 		fallback = p->asked == 1 || (p->asked + p->pid) % 64 == 63 ?
 			   without_device(p->pid) : p->fallback;
 	if (heap)
@@ -143,8 +143,11 @@ static void draw_page(const struct heap_page *page)
 	int i;
 
 	if (drawing.pages == drawing.per * MAP_CELLS) {
-		for (i = 0, a = c; i < MAP_CELLS / 2; i++, a += 2)
-			c[i] = (struct cell){ a->own + a[1].own, a->meshed + a[1].meshed, a->live + a[1].live };
+		for (i = 0, a = c; i < MAP_CELLS / 2; i++, a += 2) {
+			c[i].own = a[0].own + a[1].own;
+			c[i].meshed = a[0].meshed + a[1].meshed;
+			c[i].live = a[0].live + a[1].live;
+		}
 		memset(&c[i], 0, sizeof(drawing.cell) / 2);
 		drawing.per *= 2;
 	}

@@ -5,11 +5,9 @@
 #include <math.h>
 #include <stddef.h>
 
-#include "json.h"
-
 /*
- * What is published: of the device, by file in sysfs, and of processes, by place in struct mafc_stat.
- * @digits of the value are decimals. A counter's name ends in _total.
+ * What is published: of the device, by file in sysfs, and of processes, by place in
+ * struct mafc_stat. @digits of the value are decimals. A counter's name ends in _total.
  */
 struct figure {
 	const char *name, *help;
@@ -46,22 +44,22 @@ static const struct figure figures[] = {
 #define D(file, name, digits, help) { "mafc_device_" name, help, digits, file, 0, 0 }
 static const struct figure device[] = {
 	D("enable", "enabled", 0, "Whether the compactor works."),
-	D("threshold_percent", "threshold_ratio", 2, "Fragmentation from which on a heap is meshed."),
+	D("threshold_percent", "threshold_ratio", 2, "Fragmentation from which heaps are meshed."),
 	D("budget_percent", "budget_ratio", 2, "CPU time that the compactor may use, of one CPU."),
 	D("interval_ms", "interval_seconds", 3, "Time between two visits to a heap."),
-	D("medium_percent", "medium_ratio", 2, "Fragmentation from which on the model says Medium."),
-	D("high_percent", "high_ratio", 2, "Fragmentation from which on the model says High."),
+	D("medium_percent", "medium_ratio", 2, "Fragmentation from which the model says Medium."),
+	D("high_percent", "high_ratio", 2, "Fragmentation from which the model says High."),
 	D("counters/heaps", "heaps", 0, "Heaps there are, those of other users included."),
 	D("counters/faults", "faults_total", 0, "Page faults served on heaps."),
 	D("counters/cow_copies", "cow_copies_total", 0, "Pages copied after fork."),
 	D("counters/pages_meshed", "pages_meshed_total", 0, "Pages put onto another page."),
 	D("counters/pages_moved", "pages_moved_total", 0, "Pages moved to another frame."),
-	D("counters/pages_dropped", "pages_dropped_total", 0, "Pages freed as they held no live block."),
-	D("counters/pages_pinned", "pages_pinned_total", 0, "Times a page was left alone, being held."),
-	D("counters/compactions", "compactions_total", 0, "Visits of the compactor that gained something."),
+	D("counters/pages_dropped", "pages_dropped_total", 0, "Pages freed: no block was live."),
+	D("counters/pages_pinned", "pages_pinned_total", 0, "Pages left alone as they were held."),
+	D("counters/compactions", "compactions_total", 0, "Compactor visits that gained anything."),
 	D("counters/waits", "waits_total", 0, "Times a thread waited for a page in motion."),
-	D("counters/longest_away_ns", "longest_away_seconds", 9, "Longest time a page was in motion."),
-	D("counters/compactor_cpu_ns", "compactor_cpu_seconds_total", 9, "CPU time of the compactor."),
+	D("counters/longest_away_ns", "longest_away_seconds", 9, "Longest time a page was moving."),
+	D("counters/compactor_cpu_ns", "compactor_cpu_seconds_total", 9, "CPU time of compaction."),
 };
 
 static double value(const struct figure *g, const struct mafc_stat *st)
@@ -87,10 +85,11 @@ static void single(FILE *f, const char *name, unsigned int digits, double v, con
 static void free_blocks(FILE *f, const struct proc *p)
 {
 	for (int k = 0; k < 10; k++)
-		fprintf(f, "mafc_free_blocks%s,order=\"%d\"} %llu\n", p->label, k, p->stat.free_blocks[k]);
+		fprintf(f, "mafc_free_blocks%s,order=\"%d\"} %llu\n", p->label, k,
+			p->stat.free_blocks[k]);
 }
 
-/* The kernel counts waits under 2^i ns in bucket i, longer ones in the last. Here: 2^10, ... 2^22. */
+/* Bucket i of the kernel is waits under 2^i ns, the last longer ones. Here: 2^10, ... 2^22. */
 static void stalls(FILE *f, const struct proc *p)
 {
 	unsigned long long n = 0;
@@ -98,7 +97,8 @@ static void stalls(FILE *f, const struct proc *p)
 	for (int k = 0; k < MAFC_STALL_BUCKETS; k++) {
 		n += p->stat.stall[k];
 		if (k >= 10 && k % 2 == 0)
-			fprintf(f, "mafc_stall_seconds_bucket%s,le=\"0.%09u\"} %llu\n", p->label, 1U << k, n);
+			fprintf(f, "mafc_stall_seconds_bucket%s,le=\"0.%09u\"} %llu\n",
+				p->label, 1U << k, n);
 	}
 	fprintf(f, "mafc_stall_seconds_bucket%s,le=\"+Inf\"} %llu\n", p->label, n);
 	fprintf(f, "mafc_stall_seconds_count%s} %llu\n", p->label, n);
@@ -124,14 +124,16 @@ char *render_metrics(void)
 			single(f, g->name, g->digits, v / pow(10, g->digits), g->help);
 	single(f, "mafc_heaps", 0, known.heaps, "Heaps that the exporter may look at.");
 	single(f, "mafc_heaps_shown", 0, known.shown, "Those with figures of their own.");
-	single(f, "mafc_heaps_held_bytes", 0, known.sum.held, "Physical memory of all it may look at.");
+	single(f, "mafc_heaps_held_bytes", 0, known.sum.held, "Physical memory of all these.");
 	single(f, "mafc_heaps_live_bytes", 0, known.sum.live, "Memory in their allocated blocks.");
 	single(f, "mafc_heaps_fragmentation_percent", 2, known.sum.fragmentation / 100.0,
 	       "Of all of them together.");
-	single(f, "mafc_fallback_processes", 0, known.fallbacks, "Those with the library, not on the device.");
+	single(f, "mafc_fallback_processes", 0, known.fallbacks,
+	       "Those with the library, not on the device.");
 	single(f, "mafc_slo_percent", 0, known.slo, "Fragmentation that is within the objective.");
-	single(f, "mafc_oldest_sample_seconds", 3, oldest, "Age of the oldest figures of a process.");
-	single(f, "process_cpu_seconds_total", 6, clock_s(CLOCK_PROCESS_CPUTIME_ID), "CPU time of the exporter.");
+	single(f, "mafc_oldest_sample_seconds", 3, oldest, "Age of the oldest figures shown.");
+	single(f, "process_cpu_seconds_total", 6, clock_s(CLOCK_PROCESS_CPUTIME_ID),
+	       "CPU time of the exporter.");
 	for (g = figures; g < figures + LENGTH(figures); g++) {
 		head(f, g->name, NULL, g->help);
 		for (i = 0; i < known.shown; i++)
@@ -141,7 +143,8 @@ char *render_metrics(void)
 	head(f, "mafc_free_blocks", NULL, "Free runs of 2^order pages.");
 	for (i = 0; i < known.shown; i++)
 		free_blocks(f, known.worst[i]);
-	head(f, "mafc_stall_seconds", "histogram", "Waits of threads for pages in motion; their sum is not known.");
+	head(f, "mafc_stall_seconds", "histogram",
+	     "Waits of threads for pages in motion; their sum is not known.");
 	for (i = 0; i < known.shown; i++)
 		stalls(f, known.worst[i]);
 	pthread_mutex_unlock(&known.lock);
@@ -191,8 +194,10 @@ static void json_proc(struct json *j, const struct proc *p, bool all)
 static void json_selected(struct json *j, const struct proc *p)
 {
 	const struct map *m = p->map;
-	const struct cell *c = m ? m->cell : NULL, *end = m ? c + (m->pages + m->per - 1) / m->per : NULL;
+	const struct cell *c = m ? m->cell : NULL, *end = c;
 
+	if (m)
+		end += (m->pages + m->per - 1) / m->per;
 	json_open(j, "selected", '{');
 	json_number(j, "pid", p->pid, 0);
 	json_history(j, &p->history, true);
@@ -200,7 +205,8 @@ static void json_selected(struct json *j, const struct proc *p)
 	json_number(j, "pages_per_cell", m ? m->per : 0, 0);
 	json_open(j, "cells", '[');
 	for (; c < end; c++)
-		json_number(j, NULL, c->own ? c->live * 100 / (PAGE * c->own) : c->meshed ? -2.0 : -1.0, 0);
+		json_number(j, NULL, c->own ? c->live * 100 / (PAGE * c->own) :
+			    c->meshed ? -2.0 : -1.0, 0);
 	json_close(j, '[');
 	json_close(j, '{');
 }

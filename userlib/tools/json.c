@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "json.h"
+/* json.c - a JSON document piece by piece; commas and escapes are its business */
+#include "reader.h"
 
 static void quoted(FILE *f, const char *s)
 {

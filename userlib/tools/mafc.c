@@ -75,14 +75,16 @@ static void tune_set(const char *arg)
 
 	while (!is_named(arg, t->name))
 		if (++t == tunables + LENGTH(tunables))
-			errx(USAGE, "no tunable %.*s; mafc tune lists them", (int)strcspn(arg, "="), arg);
+			errx(USAGE, "no tunable %.*s; mafc tune lists them",
+			     (int)strcspn(arg, "="), arg);
 	v = value ? strtoull(value + 1, &end, 10) : 0;
 	if (!value || !isdigit(value[1]) || *end || v < t->min || v > t->max)
 		errx(USAGE, "%s: must be %s=N, from %s to %s %s", arg, t->name, text(0, t->min),
 		    text(0, t->max), t->unit);
 	err = reader_set(t->name, v);
 	if (err)
-		errx(FAILED, "%s: %s", t->name, err == -EACCES ? "only root may set it" : reader_error(err));
+		errx(FAILED, "%s: %s", t->name,
+		     err == -EACCES ? "only root may set it" : reader_error(err));
 }
 
 static void put_tunable(size_t i)
@@ -213,23 +215,24 @@ static void doctor_start(void)
 	}
 	pid = fork();
 	if (!pid) {
-		setenv("LD_PRELOAD", lib, 1);
-		setenv("MAFC_REQUIRE", "1", 1);
 		dup2(open("/dev/null", O_RDWR), 1);
 		dup2(1, 2);
-		execl("/proc/self/exe", "mafc", "--help", NULL);
-		_exit(126);
+		opt.args = (char *[]){ "/proc/self/exe", "--help", NULL };
+		start();
 	}
 	waitpid(pid, &status, 0);
-	finding(status ? PROBLEM : GOOD, "try MAFC_REQUIRE=1 LD_PRELOAD=LIBRARY ls, which says why; "
-		"library and module may be of different versions", "a program started with %s %s the device",
-		lib, status ? "does not get a heap on" : "gets its heap from");
+	finding(status ? PROBLEM : GOOD,
+		"try MAFC_REQUIRE=1 LD_PRELOAD=LIBRARY ls, which says why; "
+		"library and module may be of different versions",
+		"a program started with %s %s the device", lib,
+		status ? "does not get a heap on" : "gets its heap from");
 }
 
 static void doctor_module(int fd)
 {
 	if (fd >= 0)
-		finding(GOOD, "", "the module is loaded, of ABI version %d as this tool", MAFC_ABI_VERSION);
+		finding(GOOD, "", "the module is loaded, of ABI version %d as this tool",
+			MAFC_ABI_VERSION);
 	else if (fd == -ENOENT && !access(MAFC_SYSFS, F_OK))
 		finding(PROBLEM, "pass it in, for example by --device " MAFC_DEVICE,
 			"the module is loaded, but there is no " MAFC_DEVICE " here");
@@ -238,8 +241,8 @@ static void doctor_module(int fd)
 			"the module is not loaded");
 	else
 		finding(PROBLEM, fd == -EPROTO ? "load the module of the same release" :
-			"chmod or chgrp it (make load does), or allow it in the container's device controller",
-			MAFC_DEVICE ": %s", reader_error(fd));
+			"chmod or chgrp it (make load does), or allow it in the container's device "
+			"controller", MAFC_DEVICE ": %s", reader_error(fd));
 }
 
 static void doctor_tunables(void)
@@ -250,12 +253,13 @@ static void doctor_tunables(void)
 	usleep(1000000);
 	cpu = counter("counters/compactor_cpu_ns") - cpu;
 	if (!enable || !budget)
-		finding(PROBLEM, "mafc tune enable=1 budget_percent=1", "compaction is switched off");
+		finding(PROBLEM, "mafc tune enable=1 budget_percent=1",
+			"compaction is switched off");
 	else
 		finding(budget < 100 && cpu > budget * 9000000 ? NOTE : GOOD,
 			"where heaps stay fragmented, mafc tune budget_percent=N",
-			"the compactor took %s of a CPU, of %s that it may take", text('%', cpu / 100000),
-			text('%', budget * 100));
+			"the compactor took %s of a CPU, of %s that it may take",
+			text('%', cpu / 100000), text('%', budget * 100));
 }
 
 /* The limits of the memory cgroup of the process, and of those above it. */
@@ -272,7 +276,8 @@ static void doctor_cgroup(pid_t pid)
 				continue;
 			any = !reader_number(reader_file("re", "%s/memory.current", group), &now);
 			finding(now > limit / 10 * 9 ? NOTE : GOOD,
-				"near: raise it; heap pages cannot be swapped out", "%s of %s is %s, %s in use",
+				"near: raise it; heap pages cannot be swapped out",
+				"%s of %s is %s, %s in use",
 				names[i], group, text('B', limit), text('B', now));
 		}
 	}
@@ -320,29 +325,29 @@ int cmd_doctor(void)
 	return worst == PROBLEM ? FAILED : OK;
 }
 
-/* @least, @most: how many arguments. The @letter stands for the command in options[]. */
+/* The @letter stands for the command in options[]. */
 static const struct command {
 	const char *name;
 	char letter;
 	int (*run)(void);
-	int least, most;
 	const char *args, *what;
 } commands[] = {
-	{ "run", 'r', cmd_run, 1, INT32_MAX, "[--] CMD...", "start a program with its heap on the device" },
-	{ "stat", 's', cmd_stat, 0, 1, "[PID]", "the figures of one heap, or of all and the device" },
-	{ "top", 't', cmd_top, 0, 0, "", "the heaps, live" },
-	{ "heatmap", 'h', cmd_heatmap, 1, 1, "PID", "the pages of a heap by how full they are" },
-	{ "classes", 'k', cmd_classes, 1, 1, "PID", "size classes: live, held, fragmentation" },
-	{ "compact", 'c', cmd_compact, 0, 1, "[PID]", "compact all heaps now; show what one, or all, gained" },
-	{ "tune", 'u', cmd_tune, 0, INT32_MAX, "[NAME=N...]", "show and set the tunables of the device" },
-	{ "check", 'x', cmd_check, 1, INT32_MAX, "[--] CMD...",
+	{ "run", 'r', cmd_run, "[--] CMD...", "start a program with its heap on the device" },
+	{ "stat", 's', cmd_stat, "[PID]", "the figures of one heap, or of all and the device" },
+	{ "top", 't', cmd_top, "", "the heaps, live" },
+	{ "heatmap", 'h', cmd_heatmap, "PID", "the pages of a heap by how full they are" },
+	{ "classes", 'k', cmd_classes, "PID", "size classes: live, held, fragmentation" },
+	{ "compact", 'c', cmd_compact, "[PID]",
+	  "compact all heaps now; show what one, or all, gained" },
+	{ "tune", 'u', cmd_tune, "[NAME=N...]", "show and set the tunables of the device" },
+	{ "check", 'x', cmd_run, "[--] CMD...",
 	  "run a program; exit status 3 if it was over an SLO" },
-	{ "doctor", 'd', cmd_doctor, 0, 1, "[PID]", "does it work here, which limits bite, what to do" },
+	{ "doctor", 'd', cmd_doctor, "[PID]", "does it work here, which limits bite, what to do" },
 };
 
 /*
- * Kinds of values: b(ytes), t(ime), n(umber), p(er cent), k(ey to sort by), s(tring), e(nvironment);
- * f(lags) have none.
+ * Kinds of values: b(ytes), t(ime), n(umber), p(er cent), k(ey to sort by), s(tring), e(nvironment
+ * variable); f(lags) have none.
  */
 static const struct option {
 	const char *name, *of;
@@ -381,9 +386,9 @@ static void usage(const struct command *c)
 static double number(const char *s, char kind)
 {
 	static const struct { char kind; const char *unit; double worth; } units[] = {
-		{ 'n', "", 1 }, { 'p', "", 100 }, { 'p', "%", 100 }, { 'b', "", 1 }, { 'b', "K", 1 << 10 },
-		{ 'b', "M", 1 << 20 }, { 'b', "G", 1 << 30 }, { 't', "", 1000 }, { 't', "ms", 1 },
-		{ 't', "s", 1000 }, { 't', "m", 60000 },
+		{ 'n', "", 1 }, { 'p', "", 100 }, { 'p', "%", 100 },
+		{ 'b', "", 1 }, { 'b', "K", 1 << 10 }, { 'b', "M", 1 << 20 }, { 'b', "G", 1 << 30 },
+		{ 't', "", 1000 }, { 't', "ms", 1 }, { 't', "s", 1000 }, { 't', "m", 60000 },
 	};
 	char *end;
 	double v = strtod(s, &end);
@@ -426,7 +431,8 @@ static char **parse(const struct command *c, char **args)
 		}
 		for (o = options; !is_named(*args + 2, o->name) || !strchr(o->of, c->letter);)
 			if (++o == options_end)
-				errx(USAGE, "%s: no such option; see mafc %s --help", *args, c->name);
+				errx(USAGE, "%s: no such option; see %s --help", *args,
+				     program_invocation_short_name);
 		flag = o->kind == 'f';
 		value = strchr(*args, '=');
 		value = value ? value + 1 : flag ? NULL : *++args;
@@ -447,7 +453,8 @@ int main(int argc, char **argv)
 	static char name[32];
 	const struct command *c = commands, *commands_end = commands + LENGTH(commands);
 	struct sigaction stop = { .sa_handler = on_signal };
-	int n, status;
+	bool takes_pid;
+	int status;
 	char *end;
 	long pid;
 
@@ -463,13 +470,14 @@ int main(int argc, char **argv)
 			errx(USAGE, "no subcommand %s; mafc --help lists them", argv[1]);
 	snprintf(name, sizeof(name), "mafc %s", c->name);
 	program_invocation_short_name = name;
+	opt.judge = c->letter == 'x';
 	opt.args = parse(c, argv + 2);
-	n = argv + argc - opt.args;
-	if (n < c->least)
+	takes_pid = strstr(c->args, "PID");
+	if (!*opt.args && *c->args && !strstr(c->args, "[PID") && c->run != cmd_tune)
 		errx(USAGE, "see mafc %s --help: %s is missing", c->name, c->args);
-	if (n > c->most)
-		errx(USAGE, "%s: not expected", opt.args[c->most]);
-	if (n && strstr(c->args, "PID")) {
+	if (*opt.args && (!*c->args || (takes_pid && opt.args[1])))
+		errx(USAGE, "%s: not expected", opt.args[takes_pid]);
+	if (*opt.args && takes_pid) {
 		pid = strtol(*opt.args, &end, 10);
 		if (*end || end == *opt.args || pid <= 0 || pid > INT32_MAX)
 			errx(USAGE, "%s: not a process id", *opt.args);

@@ -14,7 +14,8 @@ static const struct {
 	int err;
 	const char *text;
 } errors[] = {
-	{ ENOENT, "no " MAFC_DEVICE ": the module is not loaded, or the device is not in this container" },
+	{ ENOENT, "no " MAFC_DEVICE
+	  ": the module is not loaded, or the device is not in this container" },
 	{ ENXIO, "no " MAFC_DEVICE ": the module is not loaded" },
 	{ EACCES, "permission denied: see the mode of " MAFC_DEVICE ", or be root" },
 	{ EPROTO, "the module is of another version than this tool" },
@@ -122,9 +123,8 @@ void reader_comm(pid_t pid, char *comm, int size)
 }
 
 /*
- * The layout of another process's heap: addresses there of the meta region, and of the small and
- * the large one; pages of these two; offsets of their page maps, and of the descriptors, in the meta
- * region.
+ * Another process's heap: addresses there of the meta region, and of the small and the large one;
+ * pages of these two; offsets of their page maps, and of the descriptors, in the meta region.
  */
 struct heap {
 	pid_t pid;
@@ -214,7 +214,7 @@ static bool span_ok(const struct mafc_span *s)
 	       s->nblocks <= MAFC_SPAN_BLOCKS_MAX && s->npages && s->npages <= MAFC_SPAN_PAGES_MAX;
 }
 
-/* Fills @p of a small page. @s: its descriptor; @head: that of the last span, which began at @start. */
+/* Fills @p of a small page. @s: its descriptor; @head: of the last span, that began at @start. */
 static void small_page(struct heap_page *p, const struct mafc_span *s, struct mafc_span *head,
 		       uint64_t *start)
 {
@@ -235,7 +235,7 @@ static void small_page(struct heap_page *p, const struct mafc_span *s, struct ma
 static int walk_region(struct heap *h, bool large, void (*fn)(const struct heap_page *page))
 {
 	struct mafc_span span[64], head = { .npages = 0 };
-	uint64_t words[PAGE / 8], word, present[64], at, start = 0;
+	uint64_t words[PAGE / 8], word, present[64], at, from, start = 0;
 	struct heap_page p;
 	int err = 0, i;
 
@@ -245,14 +245,15 @@ static int walk_region(struct heap *h, bool large, void (*fn)(const struct heap_
 		word = words[at / 64 % LENGTH(words)];
 		if (err || !word)
 			continue;
-		if (pread(fileno(h->pagemap), present, 512, h->addr[large] / PAGE * 8 + at * 8) != 512)
+		from = h->addr[large] + at * PAGE;
+		if (pread(fileno(h->pagemap), present, 512, from / PAGE * 8) != 512)
 			return -ESRCH;
 		if (!large)
 			err = meta_read(h, h->spans + at * sizeof(*span), span, sizeof(span));
 		for (i = 0; i < 64 && !err; i++) {
 			if (!(word >> i & 1))
 				continue;
-			p = (struct heap_page){ .addr = h->addr[large] + (at + i) * PAGE, .large = large };
+			p = (struct heap_page){ .addr = from + i * PAGE, .large = large };
 			p.mapped = p.held = present[i] >> 63;
 			if (large)
 				p.live = PAGE;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * reader.h - what can be seen of the device and of other processes' heaps
+ * reader.h - what the tools share: the device and other processes' heaps are read, JSON is written
  *
- * Shared by the tools, and included first. Functions that return an int return 0 or more, or a
+ * To be included first. Functions that return an int return 0 or more, or a
  * negative errno. No read makes a page of the process that is looked at.
  */
 #ifndef MAFC_READER_H
@@ -42,7 +42,7 @@ int reader_set(const char *name, uint64_t value);
 
 /* A descriptor of the device, whose ABI version is known to be ours; -EPROTO if it is not. */
 int reader_open(void);
-/* -ESRCH, -EPERM, or -ENODEV where the process has no heap. The kernel scans at most each 100 ms. */
+/* -ESRCH, -EPERM, or -ENODEV where the process has no heap. Not older than 100 ms. */
 int reader_stat(int fd, pid_t pid, struct mafc_stat *st);
 /* The name, as in /proc/PID/comm. */
 void reader_comm(pid_t pid, char *comm, int size);
@@ -79,5 +79,21 @@ struct heap_page {
  * meanwhile: each descriptor is a consistent guess, their sum is not a snapshot.
  */
 int heap_walk(pid_t pid, struct mafc_meta *header, void (*fn)(const struct heap_page *page));
+
+/* A JSON document under way: set @f, where it goes. @more: something precedes at this level. */
+struct json {
+	FILE *f;
+	bool more;
+};
+
+/* @key is NULL in arrays and at the top. @kind is '{' or '['. */
+void json_open(struct json *j, const char *key, char kind);
+void json_close(struct json *j, char kind);
+/* With @digits after the point. Integers are exact up to 2^53. */
+void json_number(struct json *j, const char *key, double v, int digits);
+void json_bool(struct json *j, const char *key, bool v);
+/* NULL becomes null; bytes over 0x7f are taken for Latin-1. */
+void json_str(struct json *j, const char *key, const char *s);
+void json_array(struct json *j, const char *key, const __u64 *v, size_t n);
 
 #endif

@@ -43,7 +43,8 @@ static char cgroup[4300];	/* with the limit; an empty string where none was aske
 static void cgroup_write(const char *file, uint64_t v)
 {
 	if (reader_write(reader_file("r+e", "%s/%s", cgroup, file), v))
-		err(FAILED, "%s/%s (systemd-run --scope -p MemoryMax=... is another way)", cgroup, file);
+		err(FAILED, "%s/%s (systemd-run --scope -p MemoryMax=... is another way)",
+		    cgroup, file);
 }
 
 static void cgroup_end(void)
@@ -57,19 +58,21 @@ static void cgroup_make(void)
 	char own[4200];
 
 	cgroup_of(getpid(), own);
-	snprintf(cgroup, sizeof(cgroup), "%.*s/mafc-%d", (int)(strrchr(own, '/') - own), own, getpid());
+	*strrchr(own, '/') = '\0';
+	snprintf(cgroup, sizeof(cgroup), "%s/mafc-%d", own, getpid());
 	mkdir(cgroup, 0755);
 	atexit(cgroup_end);
 	cgroup_write("memory.max", opt.memory_max);
 }
 
-static void __attribute__((noreturn)) start(void)
+void start(void)
 {
 	const char *lib = library_path(), *old = getenv("LD_PRELOAD");
 	char *preload;
 
 	if (!lib)
-		errx(FAILED, "no libmafc.so beside this program or in ../lib; MAFC_LIBRARY=FILE names it");
+		errx(FAILED, "no libmafc.so beside this program or in ../lib; "
+		     "MAFC_LIBRARY=FILE names it");
 	if (asprintf(&preload, "%s%s%s", lib, old && *old ? ":" : "", old ? old : "") < 0)
 		errx(FAILED, "out of memory");
 	setenv("LD_PRELOAD", preload, 1);
@@ -114,7 +117,8 @@ static void sample(void)
 	struct mafc_stat sum;
 	bool counts;
 
-	if (watch.over || now - watch.started < opt.after || !find_heaps(watch.fd, is_descendant, &sum))
+	if (watch.over || now - watch.started < opt.after ||
+	    !find_heaps(watch.fd, is_descendant, &sum))
 		return;
 	watch.samples++;
 	counts = sum.held >= opt.at_least;
@@ -160,22 +164,27 @@ static int supervise(bool look)
 			kill(child, sig);
 		while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
 			if (pid == child)
-				return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+				return WIFEXITED(status) ? WEXITSTATUS(status) :
+							   128 + WTERMSIG(status);
 		if (look)
 			sample();
 	}
 }
 
-/* Runs the program, watched: to be judged by the SLO, or for figures at its end. */
-static int run_watched(bool judge)
+/* Judged by the SLO, or for figures at its end, the program is watched. */
+int cmd_run(void)
 {
 	const struct mafc_stat *worst = &watch.worst;
 	int status;
 
+	if (!opt.judge && !opt.json && !opt.memory_max) {
+		close(opt.fallback ? -1 : open_device());
+		start();
+	}
 	watch.fd = opt.fallback ? reader_open() : open_device();
 	if (opt.memory_max)
 		cgroup_make();
-	status = supervise(judge || opt.json);
+	status = supervise(opt.judge || opt.json);
 	if (opt.json) {
 		begin(NULL, '{');
 		put("status", 0, status);
@@ -187,27 +196,14 @@ static int run_watched(bool judge)
 		put("live", 'B', worst->live);
 		end('{');
 	}
-	if (!judge || (!watch.samples && status))
+	if (!opt.judge || (!watch.samples && status))
 		return status;
 	if (!watch.samples)
 		errx(FAILED, "nothing was measured: no heap on " MAFC_DEVICE " was seen%s",
 		     opt.after ? " so late (--after)" : "");
 	warnx(watch.over ? "over the SLO of %g %% for %g s: %s, with %s held and %s live" :
-	      "within the SLO of %g %% (never for %g s over it); at most %s, with %s held and %s live",
-	      opt.slo / 100.0, opt.lasting / 1e3, text('%', worst->fragmentation),
+	      "within the SLO of %g %% (never for %g s over it); at most %s, with %s held and %s "
+	      "live", opt.slo / 100.0, opt.lasting / 1e3, text('%', worst->fragmentation),
 	      text('B', worst->held), text('B', worst->live));
 	return watch.over ? OVER_SLO : status;
-}
-
-int cmd_check(void)
-{
-	return run_watched(true);
-}
-
-int cmd_run(void)
-{
-	if (opt.json || opt.memory_max)
-		return run_watched(false);
-	close(opt.fallback ? -1 : open_device());
-	start();
 }

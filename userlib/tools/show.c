@@ -22,8 +22,10 @@ const char *text(char unit, uint64_t v)
 		d /= 1024;
 	if (i)
 		snprintf(s, 32, "%.1f %ciB", d, "?KMGTPE"[i]);
-	else if (unit == '%' || unit == 't')
-		snprintf(s, 32, unit == '%' ? "%.2f %%" : "%.1f us", d / (unit == '%' ? 100 : 1000));
+	else if (unit == '%')
+		snprintf(s, 32, "%.2f %%", d / 100);
+	else if (unit == 't')
+		snprintf(s, 32, "%.1f us", d / 1000);
 	else
 		snprintf(s, 32, "%.0f%s", d, unit ? " B" : "");
 	return s;
@@ -45,10 +47,10 @@ void put_text(const char *key, const char *s, int width)
 
 void put(const char *key, char unit, uint64_t v)
 {
-	const char *ends = unit == 'B' ? "_bytes" : unit == 't' ? "_ns" : unit == '%' ? "_percent" : "";
+	const char *ends = unit == 'B' ? "_bytes" : unit == 't' ? "_ns" : "";
 	char name[40];
 
-	snprintf(name, sizeof(name), "%s%s", key, ends);
+	snprintf(name, sizeof(name), "%s%s", key, unit == '%' ? "_percent" : ends);
 	if (!opt.json)
 		put_text(key, text(unit, v), 9);
 	else
@@ -69,22 +71,15 @@ void end(char kind)
 		fputs(eol, stdout);
 }
 
-static void put_row(void (*row)(size_t i), size_t i)
-{
-	begin(NULL, '{');
-	row(i);
-	end('{');
-}
-
 void put_table(const char *key, size_t n, void (*row)(size_t i))
 {
 	begin(key, '[');
-	mode = HEADER;
-	if (!opt.json)
-		put_row(row, 0);
-	mode = TABLE;
-	for (size_t i = 0; i < n; i++)
-		put_row(row, i);
+	for (size_t i = opt.json ? 1 : 0; i <= n; i++) {
+		mode = i ? TABLE : HEADER;
+		begin(NULL, '{');
+		row(i ? i - 1 : 0);
+		end('{');
+	}
 	mode = LIST;
 	end('[');
 }
@@ -121,6 +116,7 @@ size_t find_heaps(int fd, bool (*only)(pid_t pid), struct mafc_stat *sum)
 static void put_heap(size_t i)
 {
 	const struct heap_info *h = &heaps[i];
+	static const char *const states[] = { "Low", "Medium", "High" };
 	const struct mafc_stat *st = &h->stat;
 
 	put("pid", 0, h->pid);
@@ -130,7 +126,7 @@ static void put_heap(size_t i)
 	put("frag", '%', st->fragmentation);
 	put("high_next", '%', st->high_ppm / 100);
 	put("meshed", 0, st->meshed);
-	put_text("state", st->state > 2 ? "?" : (const char *[]){ "Low", "Medium", "High" }[st->state], -6);
+	put_text("state", st->state > 2 ? "?" : states[st->state], -6);
 	if (!opt.json && mode != LIST)
 		return;
 	put("cached", 'B', st->cached);
@@ -375,12 +371,13 @@ static void heatmap_svg(void)
 
 	if (!f)
 		err(FAILED, "%s", opt.svg);
-	fprintf(f, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 -12 %d %zu\" font-size=\"9\">\n"
-		"<title>process %d: %zu pages, %zu %s</title>\n", COLUMNS * SIDE,
+	fprintf(f, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 -12 %d %zu\" "
+		"font-size=\"9\">\n<title>process %d: %zu pages, %zu %s</title>\n", COLUMNS * SIDE,
 		(cells / COLUMNS + 1) * SIDE + 12, opt.pid, map.n, per, legend);
 	for (k = 0; k < KINDS; k++)
 		fprintf(f, "<rect x=\"%u\" y=\"-12\" width=\"40\" height=\"10\" fill=\"#%s\"/>"
-			"<text x=\"%u\" y=\"-4\">%c</text>\n", k * 40, rgb[k], k * 40 + 16, sign[k]);
+			"<text x=\"%u\" y=\"-4\">%c</text>\n",
+			k * 40, rgb[k], k * 40 + 16, sign[k]);
 	for (i = 0; i < cells; i += run) {
 		k = kind_of(i, per);
 		for (run = 1; (i + run) % COLUMNS && i + run < cells && kind_of(i + run, per) == k;)
@@ -455,18 +452,19 @@ static void put_class(size_t row)
 	const struct mafc_meta *m = &classes.meta;
 	struct mafc_class_count n = { .allocs = m->large_allocs, .frees = m->large_frees };
 	unsigned int i = classes.row[row];
-	uint64_t live = classes.of[i].live, held = classes.of[i].held, given;
+	uint64_t live = classes.of[i].live, held = classes.of[i].held, given, lost;
 
 	if (i < MAFC_CLASSES_MAX)
 		n = m->classes[i];
 	given = n.allocs * n.block_size;
+	/* By the requests since the start: the sizes of those that are live are not known. */
+	lost = n.requested && n.requested < given ? 10000 - 1e4 * n.requested / given : 0;
 	put("block_size", 0, n.block_size);
 	put("spans", 0, classes.of[i].spans);
 	put("live", 'B', live);
 	put("held", 'B', held);
 	put("external", '%', fragmentation(held, live));
-	/* By the requests since the start: the sizes of those that are live are not known. */
-	put("internal", '%', n.requested && n.requested < given ? 10000 - 1e4 * n.requested / given : 0);
+	put("internal", '%', lost);
 	put("allocs", 0, n.allocs);
 	put("frees", 0, n.frees);
 }
