@@ -2,33 +2,16 @@
 /*
  * cache.c - a thread's own blocks: refill, overflow, size, end
  *
- * Bins start small and double each time they run empty or over, up to what their
- * class allows, while the thread's budget lasts.  The budget follows the size of
- * the heap, so that small heaps stay small, and is divided among the threads
- * when there are many.  Every few slow calls one other bin is looked at: when it
- * has not moved since the last look, its blocks go back.  Threads that make no
- * calls at all are looked after by the others (cache_idle.c).
- *
- * After a thread's destructor has run, and in the middle of setting a cache up,
- * the thread goes without: a bin of no slots sends every call here, and each
- * block through the central lists.
+ * Bins double each time they run empty or over, while the thread's budget lasts.  Every few slow
+ * calls one other bin is looked at, and emptied if it has not moved.  After its destructor has run,
+ * and while its cache is set up, a thread goes without: a bin of no slots sends every call here.
  */
-#define _GNU_SOURCE
-#include <errno.h>
+#include "cache_idle.h"
+#include "large.h"
+#include "program.h"
+#include "small.h"
 #include <pthread.h>
 #include <sched.h>
-#include <string.h>
-
-#include "cache_idle.h"
-#include "central.h"
-#include "classes.h"
-#include "large.h"
-#include "options.h"
-#include "os.h"
-#include "pages.h"
-#include "pool.h"
-#include "probe.h"
-#include "report.h"
 
 #define BUDGET_MIN	((size_t)1 << 20)	/* an eighth with many threads */
 #define BUDGET_LEAST	((size_t)1 << 10)	/* one of very many threads */
@@ -194,10 +177,7 @@ static struct cache *cache_create(void)
 	return c;
 }
 
-/*
- * The calling thread's cache, for as long as it does not call cache_leave();
- * NULL: it has to do without.
- */
+/* The calling thread's cache, until it calls cache_leave(); NULL: it has to do without. */
 static struct cache *cache_hold(void)
 {
 	struct cache *c = my_cache;
@@ -217,9 +197,8 @@ static struct cache *cache_hold(void)
 }
 
 /*
- * What was freed is handed out again.  But while a class shrinks, its fullest
- * spans shall have what it still needs, so that the others become empty: it does
- * from when a bin ran over, for as long as more is freed than was taken.
+ * What was freed is handed out again.  But while a class shrinks (from when a bin ran over, as long
+ * as more is freed than taken), its fullest spans serve it, so that the others become empty.
  */
 static void recycle(struct cache *c, unsigned cls)
 {
@@ -349,11 +328,7 @@ void cache_unlock(bool child)
 		lock_drop(&idle_lock);
 		return;
 	}
-	/*
-	 * The caches of the other threads stay as they are, and lost: each was
-	 * copied while its owner may have been in the middle of a change, a page
-	 * at a time, so that neither counts nor slots can be trusted.
-	 */
+	/* Those of other threads were copied in the middle of changes, by pages: they are lost. */
 	lock_reset(&idle_lock);
 	idle_forked(my_cache);
 }

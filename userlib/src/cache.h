@@ -2,39 +2,25 @@
 /*
  * cache.h - a thread's own blocks; the common malloc and free in full
  *
- * A bin is a stack of addresses.  Below its first slot lies a NULL, so that a
- * pop finds out about an empty bin by what it pops, and a thread without a cache
- * has bins that are both empty and full: the common case needs no other check.
- *
- * Caches of threads that sleep are emptied by others.  For that, the owner says
- * when it is in the middle of something, with plain stores; the other side, who
- * is in no hurry, pays for the ordering (cache_idle.c).
+ * A bin is a stack with a NULL below, so that a pop needs no other check for emptiness.  A thread
+ * without a cache has bins that are both empty and full.  The owner says when it is in the middle of
+ * something, with plain stores, as others empty its cache when it sleeps (cache_idle.c).
  */
 #ifndef MAFC_CACHE_H
 #define MAFC_CACHE_H
 
 #include "types.h"
 
-/**
- * struct bin - see types.h
- * @top: the slot after the last block
- * @end: the slot after the last slot
- */
 struct bin {
-	void **top;
-	void **end;
+	void **top;	/* the slot after the last block */
+	void **end;	/* the slot after the last slot */
 };
 
-/**
- * struct my - what a thread has at hand
- * @bins: its bins, by class; no_bins without a cache
- * @busy: it is working on the bins
- * @ended: its destructor has run: no cache any longer
- */
+/* What a thread has at hand. */
 struct my {
-	struct bin *bins;
-	uint32_t busy;
-	bool ended;
+	struct bin *bins;	/* by class; no_bins without a cache */
+	uint32_t busy;		/* it is working on the bins */
+	bool ended;		/* its destructor has run: no cache any longer */
 };
 
 extern INTERNAL __thread struct my my;

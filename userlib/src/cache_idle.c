@@ -2,24 +2,15 @@
 /*
  * cache_idle.c - emptying the caches of threads that sleep
  *
- * An asymmetric Dekker handshake.  The owner stores my.busy, then loads my.bins;
- * we store my.bins = no_bins, then load my.busy.  One of the two must see the
- * other's store; the full barrier that this needs on the owner's side is put
- * there by us, with membarrier(2), so that the owner pays two plain stores.
- *
- * A cache is idle when none of its bins has moved between two visits.  A wrong
- * guess costs its owner a few slow calls.  A thread that is stopped in the middle
- * of an operation, by whatever, is busy, and left alone.
+ * An asymmetric Dekker handshake.  The owner stores my.busy, then loads my.bins; we store my.bins =
+ * no_bins, then load my.busy.  One must see the other's store: the full barrier that this needs on
+ * the owner's side is put there by us, with membarrier(2).  A thread that was stopped in the middle
+ * of an operation is busy, and left alone.
  */
-#define _GNU_SOURCE
-#include <linux/membarrier.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-
 #include "cache_idle.h"
-#include "central.h"
-#include "classes.h"
+#include "small.h"
+#include <linux/membarrier.h>
+#include <time.h>
 
 #define VISIT_MS	10	/* least time between two rounds */
 #define VISIT_MAX	256	/* caches per round */

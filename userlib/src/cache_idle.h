@@ -4,39 +4,23 @@
 #define MAFC_CACHE_IDLE_H
 
 #include "cache.h"
-#include "classes.h"
-#include "lock.h"
 
 enum { SHRINKS = 1, RAN_OVER };
 
-/**
- * struct cache - what belongs to one thread
- * @bins: first, as my.bins points here
- * @slots: number of slots of each bin: 0, 1, 3, 7, .. 255
- * @seen: blocks in each bin when it was last looked at
- * @shrinks: of the classes with two bins: see recycle()
- * @room: bytes that the bins hold when full
- * @calls: slow calls
- * @hand: the bin to look at next
- * @owner: its thread's; the rest is guarded by idle_lock
- * @next: in the list of all caches
- * @prev: likewise
- * @stamp: says whether the bins have moved since the last visit
- * @suspect: being taken away
- */
+/* What belongs to one thread; from @next on guarded by idle_lock. */
 struct cache {
-	struct bin bins[NCLASSES];
-	uint8_t slots[NCLASSES];
-	uint8_t seen[NCLASSES];
-	uint8_t shrinks[APART + 1];
-	size_t room;
-	uint32_t calls;
-	uint32_t hand;
+	struct bin bins[NCLASSES];	/* first, as my.bins points here */
+	uint8_t slots[NCLASSES];	/* of each bin: 0, 1, 3, 7, .. 255 */
+	uint8_t seen[NCLASSES];		/* blocks in each bin when it was last looked at */
+	uint8_t shrinks[APART + 1];	/* of the classes with two bins: see recycle() */
+	size_t room;			/* bytes that the bins hold when full */
+	uint32_t calls;			/* slow ones */
+	uint32_t hand;			/* the bin to look at next */
 	struct my *owner;
-	struct cache *next;
+	struct cache *next;		/* in the list of all caches */
 	struct cache *prev;
-	uint64_t stamp;
-	bool suspect;
+	uint64_t stamp;			/* says whether the bins have moved since the last visit */
+	bool suspect;			/* being taken away */
 };
 
 /* Guards the list of all caches, and my.bins of other threads. */

@@ -2,61 +2,35 @@
 /*
  * central.c - what all threads share of a class: its spans with free blocks
  *
- * Spans are listed by how full they are, and refills take the fullest: what is
- * nearly empty gets the time to become empty.  A span is ATTACHED only while a
- * refill takes blocks from it, so a thread that falls asleep keeps no span from
- * being compacted.
- *
- * How full a listed span is gets out of date as blocks are freed, always to the
- * emptier side but for meshing; it is looked at again when the span comes up.
+ * Spans are listed by how full they are, which is looked at again when they come up.  Refills take
+ * the fullest: what is nearly empty gets the time to become empty.  A span is ATTACHED only while
+ * blocks are taken from it, so no sleeping thread keeps one from being compacted.
  */
-#include <string.h>
-
-#include "central.h"
-#include "classes.h"
-#include "lock.h"
-#include "pages.h"
-#include "report.h"
-#include "span.h"
+#include "program.h"
+#include "small.h"
 
 #define LISTS		9	/* by eighths of free blocks; the last: empty */
 #define EMPTY		(LISTS - 1)
-/* Empty spans that a class keeps, in pages. */
-#define KEEP_PAGES	16
-/* Spans that the kernel is busy with are passed over, up to so many. */
-#define BUSY_MAX	8
-/* Blocks between the one worked on and the one fetched. */
-#define AHEAD		6
-
+#define KEEP_PAGES	16	/* of empty spans that a class keeps */
+#define BUSY_MAX	8	/* spans that the kernel works on are passed over, up to so many */
+#define AHEAD		6	/* blocks between the one worked on and the one fetched */
 #define IDLE_LISTED	(MAFC_SPAN_IDLE | MAFC_SPAN_LISTED)
 
-/**
- * struct central - of one class
- * @lock: guards the rest
- * @filled: bit i: lists[i] is not empty
- * @nempty: spans in the last list
- * @spans: spans created, about (the kernel dissolves without telling)
- * @random: state of random_next(), 0 at first
- * @npassed: blocks in passed[]
- * @seen: how many there were at the last look
- * @lists: first span of each
- */
+/* Of one class. */
 struct central {
-	struct lock lock;
-	uint32_t filled;
-	uint32_t nempty;
-	uint32_t spans;
-	uint64_t random;
-	uint32_t npassed;
-	uint32_t seen;
-	uint32_t lists[LISTS];
+	struct lock lock;	/* guards the rest */
+	uint32_t filled;	/* bit i: lists[i] is not empty */
+	uint32_t nempty;	/* spans in the last list */
+	uint32_t spans;		/* created, about: the kernel dissolves without telling */
+	uint64_t random;	/* state of random_next(), 0 at first */
+	uint32_t npassed;	/* blocks in passed[] */
+	uint32_t seen;		/* how many there were at the last look */
+	uint32_t lists[LISTS];	/* first span of each */
 } __attribute__((aligned(64)));
 
 static struct central centrals[NCLASSES];
 /* Blocks on their way from one thread to another; their bits are set. */
 static void *passed[NCLASSES][2 * BIN_MAX];
-
-/* Lists: under the lock. */
 
 static unsigned list_for(const struct mafc_span *s, const struct size_class *c)
 {
@@ -199,10 +173,7 @@ static struct mafc_span *pick(struct central *k, const struct size_class *c)
 	return NULL;
 }
 
-/*
- * A new span, ATTACHED.  Classes that grow get some at a time: neighbours are
- * faulted in together.
- */
+/* A new span, ATTACHED, and some more where a class grows: neighbours are faulted in together. */
 static struct mafc_span *create(struct central *k, unsigned cls)
 {
 	const struct size_class *c = &classes[cls];
@@ -369,9 +340,8 @@ static void noinline next_span(struct batch *b, const void *p,
 }
 
 /*
- * Blocks that lie next to each other in a bin often do so in a span as well:
- * such are cleared together.  Where they do not, each descriptor is a cache miss
- * to be started early.
+ * Neighbours in a bin are often neighbours in a span, and are cleared together.  Where they are not,
+ * each descriptor is a cache miss to be started early.
  */
 void central_give(unsigned cls, void **blocks, unsigned n)
 {

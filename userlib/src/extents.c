@@ -2,44 +2,29 @@
 /*
  * extents.c - runs of large pages: tags, and bins by size
  *
- * Good fit in constant time after M. Masmano et al., "TLSF" (ECRTS'04): bins of
- * one size each below 32 pages, then 16 per doubling; a bitmap says which have
- * anything.  Of the bin that the size itself falls into the first one is tried;
- * everything in higher bins fits.
+ * Good fit in constant time after M. Masmano et al., "TLSF" (ECRTS'04): bins of one size below 32
+ * pages, then 16 per doubling, and a bitmap of those with anything.  Only the first extent of the
+ * bin that the size itself falls into is tried; in higher bins all fit.
  */
-#include "extents.h"
+#include "large.h"
 
 #define LINEAR		32U	/* bins of one size */
 #define SUB_SHIFT	4	/* log2 of bins per doubling */
 #define BINS		512U
 
-/**
- * struct shelf - the free extents of one kind
- * @filled: bit i: first[i] is not 0
- * @first: by bin, first page of an extent
- */
+/* The free extents of one kind. */
 struct shelf {
-	uint64_t filled[BINS / 64];
-	uint32_t first[BINS];
+	uint64_t filled[BINS / 64];	/* bit i: first[i] is not 0 */
+	uint32_t first[BINS];		/* by bin, first page of an extent */
 };
 
 static struct shelf shelves[2];
-static uint32_t top = 1;	/* page 0 stays unused: 0 ends lists */
-static uint32_t dirty;
+uint32_t extents_top = 1;		/* page 0 stays unused: 0 ends lists */
+uint32_t extents_dirty;
 
 static struct shelf *shelf_of(enum extent_kind kind)
 {
 	return &shelves[kind == EXTENT_CLEAN];
-}
-
-uint32_t extents_top(void)
-{
-	return load(&top);
-}
-
-uint32_t extents_dirty(void)
-{
-	return load(&dirty);
 }
 
 static unsigned bin_of(uint32_t pages)
@@ -77,7 +62,7 @@ static void shelf_add(uint32_t first, uint32_t pages, enum extent_kind kind)
 	s->first[bin] = first;
 	s->filled[bin / 64] |= 1ULL << bin % 64;
 	if (kind == EXTENT_DIRTY)
-		store(&dirty, dirty + pages);
+		store(&extents_dirty, extents_dirty + pages);
 }
 
 uint32_t extent_remove(uint32_t first)
@@ -95,7 +80,7 @@ uint32_t extent_remove(uint32_t first)
 	if (!s->first[bin])
 		s->filled[bin / 64] &= ~(1ULL << bin % 64);
 	if (x->head == EXTENT_DIRTY)
-		store(&dirty, dirty - x->pages);
+		store(&extents_dirty, extents_dirty - x->pages);
 	e[first + x->pages - 1].tail = EXTENT_NONE;
 	x->head = EXTENT_NONE;
 	return x->pages;
@@ -114,14 +99,13 @@ void extent_insert(uint32_t first, uint32_t pages, enum extent_kind kind)
 		first -= n;
 		pages += n;
 	}
-	if (first + pages < top && e[first + pages].head == kind)
+	if (first + pages < extents_top && e[first + pages].head == kind)
 		pages += extent_remove(first + pages);
 	/* What never was in use needs no tag. */
-	if (kind == EXTENT_CLEAN && first + pages == top) {
-		store(&top, first);
-		return;
-	}
-	shelf_add(first, pages, kind);
+	if (kind == EXTENT_CLEAN && first + pages == extents_top)
+		store(&extents_top, first);
+	else
+		shelf_add(first, pages, kind);
 }
 
 /* The first page from @page on whose address is a multiple of @align pages. */
@@ -143,18 +127,14 @@ static uint32_t fits(uint32_t first, uint32_t pages, uint32_t align)
 /* First bin from @bin on that has anything; BINS: none. */
 static unsigned next_filled(const struct shelf *s, unsigned bin)
 {
-	unsigned word = bin / 64;
 	uint64_t bits;
 
-	if (bin >= BINS)
-		return BINS;
-	bits = s->filled[word] & ~0ULL << bin % 64;
-	while (!bits) {
-		if (++word == BINS / 64)
-			return BINS;
-		bits = s->filled[word];
+	for (; bin < BINS; bin = (bin | 63) + 1) {
+		bits = s->filled[bin / 64] >> bin % 64;
+		if (bits)
+			return bin + __builtin_ctzll(bits);
 	}
-	return word * 64 + __builtin_ctzll(bits);
+	return BINS;
 }
 
 /* An extent in a bin of @s that @pages aligned pages can be cut from. */
@@ -185,13 +165,12 @@ uint32_t extent_find(enum extent_kind kind, uint32_t pages, uint32_t align)
 
 uint32_t extent_extend(uint32_t pages, uint32_t align)
 {
-	uint64_t at = aligned_page(top, align);
-	uint32_t before = top;
+	uint32_t before = extents_top;
+	uint64_t at = aligned_page(before, align);
 
-	if (at + pages > heap.large_bytes >> PAGE_SHIFT ||
-	    !region_large_upto(at + pages))
+	if (at + pages > heap.large_bytes >> PAGE_SHIFT || !region_large_upto(at + pages))
 		return 0;
-	store(&top, at + pages);
+	store(&extents_top, at + pages);
 	if (at > before)
 		extent_insert(before, at - before, EXTENT_CLEAN);
 	return at;
@@ -199,15 +178,13 @@ uint32_t extent_extend(uint32_t pages, uint32_t align)
 
 bool extent_take_after(uint32_t first, uint32_t pages)
 {
-	struct extent *e = extents();
 	enum extent_kind kind;
 	uint32_t len;
 
-	if (first == top)
+	if (first == extents_top)
 		return extent_extend(pages, 1) != 0;
-	kind = e[first].head;
-	if ((kind != EXTENT_DIRTY && kind != EXTENT_CLEAN) ||
-	    e[first].pages < pages)
+	kind = extents()[first].head;
+	if ((kind != EXTENT_DIRTY && kind != EXTENT_CLEAN) || extents()[first].pages < pages)
 		return false;
 	len = extent_remove(first);
 	if (len > pages)

@@ -2,25 +2,13 @@
 /*
  * large.c - blocks of whole pages
  *
- * Extents with boundary tags, as D. Knuth describes them (TAOCP 1, 2.5), kept
- * apart from the memory that they describe.  Free extents lie in bins by size
- * (extents.c).  What was in use before ("dirty") is preferred: its pages are
- * likely to be there still.  Dirty and clean neighbours are not merged, so that
- * it stays known what reads as zeros.
- *
- * On the device, the kernel drops the pages of free extents by and by, from the
- * page map; very long ones are released at once.  On anonymous memory we do it
- * (surplus.h).
+ * Extents with boundary tags (D. Knuth, TAOCP 1, 2.5), apart from the memory that they describe.
+ * What was in use before ("dirty") is preferred: its pages are likely to be there still.  Dirty and
+ * clean neighbours are not merged, so that it stays known what reads as zeros.  On the device the
+ * kernel drops the pages of free extents by and by; very long ones are released at once.
  */
-#include <errno.h>
-#include <string.h>
-
-#include "extents.h"
-#include "os.h"
-#include "probe.h"
-#include "report.h"
-#include "region.h"
-#include "surplus.h"
+#include "large.h"
+#include "program.h"
 
 /* Free extents may always hold so much (anonymous). */
 #define DIRTY_MIN	((16U << 20) >> PAGE_SHIFT)
@@ -71,16 +59,13 @@ static void take(uint32_t first, uint32_t pages)
 	count_large(pages);
 }
 
-/*
- * Release extents until @keep dirty pages are left, the longest first: the
- * least calls for the most memory.
- */
+/* Release extents until @keep dirty pages are left, the longest first: that takes least calls. */
 static size_t release_down_to(uint32_t keep)
 {
 	uint32_t first, pages;
 	size_t released = 0;
 
-	while (extents_dirty() > keep && (first = extent_longest())) {
+	while (extents_dirty > keep && (first = extent_longest())) {
 		pages = extent_remove(first);
 		if (!heap.os->release(byte_offset(first), byte_offset(pages))) {
 			extent_insert(first, pages, EXTENT_DIRTY);
@@ -94,8 +79,7 @@ static size_t release_down_to(uint32_t keep)
 
 static void limit_dirty(void)
 {
-	uint32_t free = extents_dirty();
-	uint32_t live = heap.meta->large_live >> PAGE_SHIFT, excess;
+	uint32_t free = extents_dirty, live = heap.meta->large_live >> PAGE_SHIFT, excess;
 
 	if (heap.os->compacts)
 		return;
@@ -127,7 +111,7 @@ static uint32_t take_pages(uint32_t pages, uint32_t align, bool *zero)
 	/* Short of address space: what is clean can be merged. */
 	if (!at && release_down_to(0))
 		at = find_clean(pages, align);
-	surplus_taken(&surplus, extents_dirty());
+	surplus_taken(&surplus, extents_dirty);
 	if (at) {
 		take(at, pages);
 		store(&heap.meta->large_allocs, heap.meta->large_allocs + 1);
@@ -142,8 +126,7 @@ void *large_alloc(size_t size, size_t align, bool zero)
 
 	if (size <= heap.large_bytes && align <= heap.large_bytes) {
 		lock_take(&large_lock);
-		at = take_pages(MAX(pages_of(size), 1UL),
-				MAX(align >> PAGE_SHIFT, 1UL), &zeroed);
+		at = take_pages(MAX(pages_of(size), 1UL), MAX(align >> PAGE_SHIFT, 1UL), &zeroed);
 		lock_drop(&large_lock);
 	}
 	if (!at) {
@@ -163,26 +146,18 @@ unsigned large_take(unsigned cls, void **blocks, unsigned n)
 	bool zeroed;
 
 	lock_take(&large_lock);
-	for (got = 0; got < n; got++) {
-		at = take_pages(classes[cls].pages, 1, &zeroed);
-		if (!at)
-			break;
+	for (got = 0; got < n && (at = take_pages(classes[cls].pages, 1, &zeroed)); got++)
 		blocks[got] = page_address(at);
-	}
 	lock_drop(&large_lock);
 	return got;
 }
 
-static bool is_block(const void *p)
-{
-	return !((uintptr_t)p & (PAGE_SIZE - 1)) &&
-	       large_page(p) < extents_top() &&
-	       extents()[large_page(p)].head == EXTENT_USED;
-}
-
 size_t large_size(const void *p)
 {
-	return is_block(p) ? byte_offset(extents()[large_page(p)].pages) : 0;
+	struct extent *e = &extents()[large_page(p)];
+
+	return !((uintptr_t)p & (PAGE_SIZE - 1)) && large_page(p) < load(&extents_top) &&
+	       e->head == EXTENT_USED ? byte_offset(e->pages) : 0;
 }
 
 static void free_pages(uint32_t first, uint32_t pages)
@@ -204,12 +179,12 @@ static void free_pages(uint32_t first, uint32_t pages)
 
 static bool free_block(void *p)
 {
-	uint32_t first = large_page(p);
+	uint32_t first = large_page(p), pages = large_size(p) >> PAGE_SHIFT;
 
-	if (unlikely(!is_block(p)))
+	if (unlikely(!pages))
 		return false;
 	extents()[first].head = EXTENT_NONE;
-	free_pages(first, extents()[first].pages);
+	free_pages(first, pages);
 	store(&heap.meta->large_frees, heap.meta->large_frees + 1);
 	return true;
 }
@@ -218,21 +193,18 @@ void large_give(void **blocks, unsigned n)
 {
 	bool ok;
 
-	while (n--) {
+	for (; n--; blocks++) {
 		lock_take(&large_lock);
 		ok = free_block(*blocks);
 		lock_drop(&large_lock);
 		if (unlikely(!ok))
 			report_misuse("free of what is no block", *blocks);
-		blocks++;
 	}
 }
 
 static bool grow_in_place(uint32_t first, uint32_t old, uint32_t pages)
 {
-	uint32_t more = pages - old;
-
-	if (!extent_take_after(first + old, more))
+	if (!extent_take_after(first + old, pages - old))
 		return false;
 	/* The former last page lies inside now; its tag must not show. */
 	extents()[first + old - 1].tail = EXTENT_NONE;
@@ -269,8 +241,7 @@ void *large_move(void *p, size_t size)
 	if (!new)
 		return NULL;
 	if (len < REMAP_MIN ||
-	    !heap.os->remap((uintptr_t)p - heap.large,
-			    (uintptr_t)new - heap.large, len))
+	    !heap.os->remap((uintptr_t)p - heap.large, (uintptr_t)new - heap.large, len))
 		memcpy(new, p, MIN(len, size));
 	large_give(&p, 1);
 	return new;
@@ -284,9 +255,4 @@ size_t large_trim(void)
 	released = release_down_to(0);
 	lock_drop(&large_lock);
 	return released;
-}
-
-size_t large_dirty(void)
-{
-	return byte_offset(extents_dirty());
 }

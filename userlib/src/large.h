@@ -1,40 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* large.h - blocks of whole pages */
+/* large.h - blocks of whole pages (large.c), and the runs they are cut from (extents.c) */
 #ifndef MAFC_LARGE_H
 #define MAFC_LARGE_H
 
-#include "lock.h"
-
-/* What begins or ends at a page. */
-enum extent_kind {
-	EXTENT_NONE,
-	EXTENT_USED,	/* a block of the program */
-	EXTENT_DIRTY,	/* free, may still hold its former contents */
-	EXTENT_CLEAN,	/* free, reads as zeros */
-};
-
-/**
- * struct extent - tag of a large page; means something at the first and at the
- *	last page of an extent only
- * @pages: length of the extent
- * @next: free: next in its bin, by first page; 0: none
- * @prev: free: likewise
- * @head: enum extent_kind of the extent that begins here
- * @tail: enum extent_kind of the extent that ends here
- */
-struct extent {
-	uint32_t pages;
-	uint32_t next;
-	uint32_t prev;
-	uint16_t head;
-	uint16_t tail;
-};
+#include "os.h"
 
 extern struct lock large_lock;
 
 /* @align is a power of two.  With @zero the block is all zeros. */
 void *large_alloc(size_t size, size_t align, bool zero);
-/* @n blocks of a medium class (classes.h); large_give() takes any. */
+/* @n blocks of a medium class; large_give() takes any. */
 unsigned large_take(unsigned cls, void **blocks, unsigned n);
 void large_give(void **blocks, unsigned n);
 /* Bytes of the block; 0: no block begins here. */
@@ -45,7 +20,45 @@ bool large_resize(void *p, size_t size);
 void *large_move(void *p, size_t size);
 /* Release free memory; bytes released. */
 size_t large_trim(void);
-/* Bytes in free extents that may hold memory. */
-size_t large_dirty(void);
+
+/* What begins or ends at a page. */
+enum extent_kind {
+	EXTENT_NONE,
+	EXTENT_USED,	/* a block of the program */
+	EXTENT_DIRTY,	/* free, may still hold its former contents */
+	EXTENT_CLEAN,	/* free, reads as zeros */
+};
+
+/* Tag of a large page; means something at the first and the last page of an extent only. */
+struct extent {
+	uint32_t pages;		/* length of the extent */
+	uint32_t next;		/* free: in its bin, by first page; 0: none */
+	uint32_t prev;
+	uint16_t head;		/* kind of the extent that begins here */
+	uint16_t tail;		/* kind of the extent that ends here */
+};
+
+static inline struct extent *extents(void)
+{
+	return (struct extent *)reserves[RES_EXTENTS].base;
+}
+
+/* All of the following is under large_lock; load() the two without. */
+extern INTERNAL uint32_t extents_top;	/* pages below have been part of an extent */
+extern INTERNAL uint32_t extents_dirty;	/* pages of dirty extents */
+
+void extent_tag(uint32_t first, uint32_t pages, enum extent_kind kind);
+/* Put a free run into its bin, merged with free neighbours of its kind. */
+void extent_insert(uint32_t first, uint32_t pages, enum extent_kind kind);
+/* Take a free extent out of its bin; its length. */
+uint32_t extent_remove(uint32_t first);
+/* Cut @pages pages at a multiple of @align out of a free extent.  First page; 0: none fits. */
+uint32_t extent_find(enum extent_kind kind, uint32_t pages, uint32_t align);
+/* The same, from pages that never were in use. */
+uint32_t extent_extend(uint32_t pages, uint32_t align);
+/* Take the @pages pages from @first on, if these are free; not tagged yet. */
+bool extent_take_after(uint32_t first, uint32_t pages);
+/* A dirty extent of the longest kind, 0: none. */
+uint32_t extent_longest(void);
 
 #endif

@@ -1,16 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-/*
- * lock.c - the slow side of the mutex: spin for a while, then sleep
- *
- * The three-state mutex of U. Drepper, "Futexes Are Tricky".
- */
-#define _GNU_SOURCE
-#include <errno.h>
+/* lock.c - the three-state mutex of U. Drepper, "Futexes Are Tricky": spin, then sleep */
+#include "types.h"
 #include <linux/futex.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-#include "lock.h"
 
 /* Sections are a microsecond long; sleeping costs several. */
 #define SPINS 200
@@ -26,8 +17,7 @@ static inline void cpu_relax(void)
 
 void noinline lock_slow(struct lock *l)
 {
-	int saved = errno;
-	int i;
+	int saved = errno, i;
 
 	for (i = 0; i < SPINS; i++) {
 		cpu_relax();

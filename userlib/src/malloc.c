@@ -2,26 +2,13 @@
 /*
  * malloc.c - malloc, free and their like
  *
- * What the standards leave open is done as in glibc: realloc to 0 frees, sizes
- * over PTRDIFF_MAX fail with ENOMEM, free keeps errno, memalign rounds an odd
- * alignment up while aligned_alloc refuses it.
- *
- * Tools like Valgrind put their own functions in place of those that they know.
- * What they may not know calls what they do, so that no block gets past them.
+ * Valgrind and others replace the functions that they know.  Those that they may not know call
+ * these, so that no block gets past them.
  */
-#define _GNU_SOURCE
-#include <errno.h>
-#include <string.h>
-
 #include "cache.h"
-#include "classes.h"
-#include "debug.h"
-#include "init.h"
 #include "large.h"
-#include "malloc.h"
-#include "options.h"
-#include "report.h"
-#include "span.h"
+#include "program.h"
+#include "small.h"
 
 static void *fail(int error)
 {
@@ -37,28 +24,24 @@ static void *alloc_large(size_t size, size_t align, bool zero)
 		size = classes[class_of_pages[pages_of(size)]].size;
 	else if (size > MEDIUM_MAX)
 		/* What differs little in size can take each other's place. */
-		size = round_up(size, MIN(1UL << HUGE_SHIFT,
-					  1UL << (59 - __builtin_clzl(size))));
+		size = round_up(size, MIN(1UL << HUGE_SHIFT, 1UL << (59 - __builtin_clzl(size))));
 	return large_alloc(size, align, zero);
-}
-
-static void *alloc_medium(size_t size)
-{
-	unsigned cls = class_of_pages[pages_of(size)];
-	void *p = cache_pop(cls);
-
-	return likely(p) ? p : cache_refill(cls, size);
 }
 
 static void noinline *alloc_slow(size_t size)
 {
+	unsigned cls;
 	void *p = NULL;
 
 	if (likely(heap_start())) {
-		if (size <= SMALL_MAX)
+		if (size <= SMALL_MAX) {
 			p = cache_refill(class_of(size), size);
-		else if (size <= MEDIUM_MAX)
-			p = alloc_medium(size);
+		} else if (size <= MEDIUM_MAX) {
+			cls = class_of_pages[pages_of(size)];
+			p = cache_pop(cls);
+			if (unlikely(!p))
+				p = cache_refill(cls, size);
+		}
 	}
 	/* Also when the small region is full. */
 	if (unlikely(!p))
@@ -83,8 +66,8 @@ static inline void *alloc(size_t size)
 /* Blocks of the right length may wait in the cache. */
 static void release_large(void *p)
 {
-	size_t size = large_size(p), pages = size >> PAGE_SHIFT;
-	unsigned cls = size && size <= MEDIUM_MAX ? class_of_pages[pages] : 0;
+	size_t size = large_size(p);
+	unsigned cls = size && size <= MEDIUM_MAX ? class_of_pages[size >> PAGE_SHIFT] : 0;
 
 	if (!cls || classes[cls].size != size)
 		large_give(&p, 1);
@@ -106,8 +89,7 @@ static void noinline release_slow(void *p)
 
 	if (!p)
 		return;
-	if (unlikely(options.debug) &&
-	    (in_small(p) ? span_holds(p) : block_size(p) > 0)) {
+	if (unlikely(options.debug) && (in_small(p) ? span_holds(p) : block_size(p) > 0)) {
 		p = debug_keep(p, block_size(p));
 		if (!p)
 			goto out;
@@ -129,8 +111,7 @@ out:
 
 static inline void release(void *p)
 {
-	if (likely(in_small(p)) &&
-	    likely(cache_push(heap.page_class[small_page(p)], p)))
+	if (likely(in_small(p)) && likely(cache_push(heap.page_class[small_page(p)], p)))
 		return;
 	release_slow(p);
 }
@@ -153,17 +134,17 @@ void *alloc_aligned(size_t align, size_t size)
 	return likely(p) ? p : alloc_large(size, align, false);
 }
 
-void *API(malloc)(size_t size)
+MAFC_EXPORT void *API(malloc)(size_t size)
 {
 	return alloc(size);
 }
 
-void noinline API(free)(void *p)
+MAFC_EXPORT void noinline API(free)(void *p)
 {
 	release(p);
 }
 
-void *API(calloc)(size_t n, size_t size)
+MAFC_EXPORT void *API(calloc)(size_t n, size_t size)
 {
 	size_t bytes;
 	void *p;
@@ -192,8 +173,7 @@ static void noinline *resize(void *p, size_t size)
 		return fail(ENOMEM);
 	}
 	if (size > SMALL_MAX && in_large(p)) {
-		if (pages_of(size) << PAGE_SHIFT == have ||
-		    large_resize(p, size))
+		if (pages_of(size) << PAGE_SHIFT == have || large_resize(p, size))
 			return p;
 		return size > PTRDIFF_MAX ? fail(ENOMEM) : large_move(p, size);
 	}
@@ -205,7 +185,7 @@ static void noinline *resize(void *p, size_t size)
 	return new;
 }
 
-void noinline *API(realloc)(void *p, size_t size)
+MAFC_EXPORT void noinline *API(realloc)(void *p, size_t size)
 {
 	if (!p)
 		return alloc(size);
@@ -218,29 +198,25 @@ void noinline *API(realloc)(void *p, size_t size)
 	return resize(p, size);
 }
 
-void *API(reallocarray)(void *p, size_t n, size_t size)
+MAFC_EXPORT void *API(reallocarray)(void *p, size_t n, size_t size)
 {
 	size_t bytes;
 
-	if (__builtin_mul_overflow(n, size, &bytes))
-		return fail(ENOMEM);
-	return API(realloc)(p, bytes);
+	return __builtin_mul_overflow(n, size, &bytes) ? fail(ENOMEM) : API(realloc)(p, bytes);
 }
 
-void API(cfree)(void *p)
+MAFC_EXPORT void API(cfree)(void *p)
 {
 	API(free)(p);
 }
 
-void API(free_sized)(void *p, size_t size)
+MAFC_EXPORT void API(free_sized)(void *p, size_t size UNUSED)
 {
-	(void)size;
 	API(free)(p);
 }
 
-void API(free_aligned_sized)(void *p, size_t align, size_t size)
+MAFC_EXPORT void API(free_aligned_sized)(void *p, size_t align UNUSED, size_t size UNUSED)
 {
-	(void)align, (void)size;
 	API(free)(p);
 }
 
@@ -249,7 +225,7 @@ static bool power_of_two(size_t n)
 	return n && !(n & (n - 1));
 }
 
-void *API(memalign)(size_t align, size_t size)
+MAFC_EXPORT void *API(memalign)(size_t align, size_t size)
 {
 	if (align > SIZE_MAX / 2 + 1)
 		return fail(EINVAL);
@@ -258,12 +234,12 @@ void *API(memalign)(size_t align, size_t size)
 	return alloc_aligned(align, size);
 }
 
-void *API(aligned_alloc)(size_t align, size_t size)
+MAFC_EXPORT void *API(aligned_alloc)(size_t align, size_t size)
 {
 	return power_of_two(align) ? alloc_aligned(align, size) : fail(EINVAL);
 }
 
-int API(posix_memalign)(void **p, size_t align, size_t size)
+MAFC_EXPORT int API(posix_memalign)(void **p, size_t align, size_t size)
 {
 	void *new;
 
@@ -276,19 +252,17 @@ int API(posix_memalign)(void **p, size_t align, size_t size)
 	return 0;
 }
 
-void noinline *API(valloc)(size_t size)
+MAFC_EXPORT void noinline *API(valloc)(size_t size)
 {
 	return alloc_aligned(PAGE_SIZE, size);
 }
 
-void *API(pvalloc)(size_t size)
+MAFC_EXPORT void *API(pvalloc)(size_t size)
 {
-	if (size > PTRDIFF_MAX)
-		return fail(ENOMEM);
-	return API(valloc)(round_up(size, PAGE_SIZE));
+	return size > PTRDIFF_MAX ? fail(ENOMEM) : API(valloc)(round_up(size, PAGE_SIZE));
 }
 
-size_t API(malloc_usable_size)(void *p)
+MAFC_EXPORT size_t API(malloc_usable_size)(void *p)
 {
 	return p ? block_size(p) : 0;
 }

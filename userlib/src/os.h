@@ -1,24 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * os.h - the operating system, as the allocator sees it
- *
- * Two backends: /dev/mafc (os_device.c) and anonymous memory (os_anon.c).  The
- * start function of a backend fills in &heap and the reserves (region.h).
- */
+/* os.h - the operating system, as the allocator sees it: backends, address space, own memory */
 #ifndef MAFC_OS_H
 #define MAFC_OS_H
 
 #include "types.h"
 
 /**
- * struct os - a backend
+ * struct os - a backend; offsets and lengths in bytes, of whole pages
  * @compacts: the kernel drops free pages and clears page-map bits by itself
  * @release_min: free extents of so many bytes are released at once
- * @release: drop large pages, from offset @off; the next touch finds zeros.
- *	False when they may still hold their contents.
- * @purge: give the memory of free small pages back to the system
+ * @release: drop large pages; the next touch finds zeros.  False: may hold their contents still
+ * @purge: give the memory of free small pages back to the system; unless @compacts
  * @remap: move pages to another place of the large region; false: cannot
- * @fragmentation: external fragmentation in per cent, -1 when not known
+ * @fragmentation: external fragmentation in per cent, -1 when not known; may be NULL
  */
 struct os {
 	bool compacts;
@@ -29,8 +23,62 @@ struct os {
 	int (*fragmentation)(void);
 };
 
-/* False, with errno set: there is no usable device. */
+/* Set heap.os, heap.meta and the reserves.  False, with errno set: cannot. */
 bool os_device_start(void);
 bool os_anon_start(void);
+
+/* Guarded by pages_lock: SMALL .. SMALL_DIRTY; large_lock: LARGE .. EXTENTS; pool_lock: POOL. */
+enum reserve_id {
+	RES_SMALL, RES_SPANS, RES_SMALL_MAP, RES_PAGE_CLASS, RES_SMALL_DIRTY,
+	RES_LARGE, RES_LARGE_MAP, RES_EXTENTS,
+	RES_POOL, RES_COUNT
+};
+
+struct reserve {
+	char *base;
+	size_t size;	/* bytes of address space */
+	size_t usable;	/* bytes from the start that may be touched */
+};
+
+extern INTERNAL struct reserve reserves[RES_COUNT];
+
+#define ALIGN_MAX	65536UL		/* of what is mprotect'ed apart: every page size */
+#define META_HEADER	ALIGN_MAX	/* room for heap.meta */
+
+/*
+ * Reserve address space for all: regions of at most @max pages, a multiple of @align, apart from each
+ * other and aligned to 2 MiB.  False, with errno set: not even for the smallest.
+ */
+bool region_reserve(uint32_t max, uint32_t align);
+void region_unreserve(void);
+/* Make room for a meta region at another place. */
+void region_drop_meta(void);
+/* Make all that belongs to pages [0, @pages) usable. */
+bool region_small_upto(uint32_t pages);
+bool region_large_upto(uint32_t pages);
+
+/* Memory for our own growing structures: @bytes is a power of two, 16 .. 4096; NULL: none. */
+extern struct lock pool_lock;
+void *pool_alloc(size_t bytes);
+void pool_free(void *p, size_t bytes);
+
+/*
+ * How much free memory is more than is needed, where nobody but us gives it back: half of the
+ * pages that stayed free all through an epoch.  Guarded by its user's lock.
+ */
+struct surplus {
+	uint32_t low;	/* fewest that were free in this epoch */
+	uint32_t calls;	/* to look at the clock now and then only */
+	uint64_t until;	/* end of the epoch, in milliseconds */
+};
+
+/* @pages are free after some were taken. */
+static inline void surplus_taken(struct surplus *s, uint32_t pages)
+{
+	s->low = MIN(s->low, pages);
+}
+
+/* @pages are free after some were freed; how many of them are to be released. */
+uint32_t surplus_freed(struct surplus *s, uint32_t pages);
 
 #endif

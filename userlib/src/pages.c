@@ -2,26 +2,17 @@
 /*
  * pages.c - which pages of the small region are in use
  *
- * First fit on the page map that is shared with the kernel: low addresses are
- * used again first, so that descriptors and page tables stay dense.  Bits are
- * set by us alone, under pages_lock; the kernel clears bits of spans that it
- * has dissolved, at any time and without telling: what the hints hide of that is
- * found by the full scan that precedes every larger growth.
- *
- * A run lies within one word of the map.  Runs are powers of two, so that what
- * is left over at the end of a word serves shorter ones.
+ * First fit on the page map: low addresses are used again first, so that descriptors and page
+ * tables stay dense.  We alone set bits, under pages_lock.  The kernel clears those of spans that
+ * it dissolved, at any time; what the hints hide of that is found by the full scan before growth.
+ * A run, a power of two, lies within one word of the map.
  */
-#include <string.h>
-
 #include "os.h"
-#include "pages.h"
-#include "region.h"
-#include "surplus.h"
+#include "small.h"
 
 #define WORD		64U
 #define HINTS		6	/* log2 of MAFC_SPAN_PAGES_MAX, and one more */
-/* Purged at one go: bounds how long pages_lock is held. */
-#define PURGE_WORDS	64U
+#define PURGE_WORDS	64U	/* at one go: bounds how long pages_lock is held */
 
 /* Guards all below, setting bits in the page map, and RES_SMALL and followers. */
 struct lock pages_lock;
@@ -57,7 +48,7 @@ static void mark_used(uint32_t word, uint64_t mask)
 {
 	uint64_t *d = &dirty_map()[word];
 
-	__atomic_fetch_or(&heap.small_map[word], mask, __ATOMIC_SEQ_CST);
+	bits_set(&heap.small_map[word], mask);
 	store(&used, used + count_bits(mask));
 	if (!heap.os->compacts) {
 		store(&dirty, dirty - count_bits(*d & mask));
@@ -66,12 +57,9 @@ static void mark_used(uint32_t word, uint64_t mask)
 	}
 }
 
-/* Take runs out of one word of the map. */
-static unsigned take_in_word(uint32_t word, unsigned n, unsigned want,
-			     uint32_t *runs)
+static unsigned take_in_word(uint32_t word, unsigned n, unsigned want, uint32_t *runs)
 {
-	uint64_t free = ~load(&heap.small_map[word]);
-	uint64_t starts, taken = 0;
+	uint64_t free = ~load(&heap.small_map[word]), starts, taken = 0;
 	unsigned bit, got = 0;
 
 	if (word == 0)
@@ -89,8 +77,7 @@ static unsigned take_in_word(uint32_t word, unsigned n, unsigned want,
 
 static unsigned take_below_top(unsigned n, unsigned want, uint32_t *runs)
 {
-	uint32_t *hint = &hints[__builtin_ctz(n)];
-	uint32_t word;
+	uint32_t *hint = &hints[__builtin_ctz(n)], word;
 	unsigned got = 0;
 
 	/* The last word is the business of take_at_top(). */
@@ -145,19 +132,18 @@ unsigned pages_take(unsigned n, unsigned want, uint32_t *runs)
 /* Give the free pages of a word back, run by run. */
 static void purge_word(uint32_t word)
 {
-	uint64_t *d = &dirty_map()[word];
+	uint64_t *d = &dirty_map()[word], mask, rest;
 	uint64_t todo = *d & ~load(&heap.small_map[word]);
 	unsigned bit, n;
 
-	while (todo) {
+	for (; todo; todo &= ~mask) {
 		bit = __builtin_ctzll(todo);
-		n = todo >> bit == ~0ULL >> bit ? WORD - bit :
-		    (unsigned)__builtin_ctzll(~(todo >> bit));
-		heap.os->purge((word * (size_t)WORD + bit) << PAGE_SHIFT,
-			       (size_t)n << PAGE_SHIFT);
+		rest = ~(todo >> bit);
+		n = rest ? (unsigned)__builtin_ctzll(rest) : WORD;
+		mask = n == WORD ? ~0ULL : run_mask(n, bit);
+		heap.os->purge((word * (size_t)WORD + bit) << PAGE_SHIFT, (size_t)n << PAGE_SHIFT);
 		store(&dirty, dirty - n);
-		todo &= n == WORD ? 0 : ~run_mask(n, bit);
-		*d &= n == WORD ? 0 : ~run_mask(n, bit);
+		*d &= ~mask;
 	}
 }
 
@@ -183,8 +169,7 @@ void pages_give(uint32_t first, unsigned n)
 	unsigned i;
 
 	lock_take(&pages_lock);
-	__atomic_fetch_and(&heap.small_map[word],
-			   ~run_mask(n, first % WORD), __ATOMIC_SEQ_CST);
+	bits_clear(&heap.small_map[word], run_mask(n, first % WORD));
 	for (i = 0; i < HINTS; i++)
 		hints[i] = MIN(hints[i], word);
 	store(&used, used - n);
@@ -209,14 +194,14 @@ uint32_t pages_held(void)
 
 size_t pages_trim(void)
 {
-	uint32_t word, before;
+	uint32_t word, given;
 
 	lock_take(&pages_lock);
-	before = dirty;
+	given = dirty;
 	if (!heap.os->compacts)
 		for (word = 0; word < (top + WORD - 1) / WORD; word++)
 			purge_word(word);
-	before -= dirty;
+	given -= dirty;
 	lock_drop(&pages_lock);
-	return (size_t)before << PAGE_SHIFT;
+	return (size_t)given << PAGE_SHIFT;
 }

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-/* region.c - address space: reserved at the start, usable as it is needed */
-#define _GNU_SOURCE
+/*
+ * region.c - address space: all reserved at the start, so that nothing ever moves; made usable in
+ * steps, as usable means paid for with strict overcommit.  From it, memory of our own.
+ */
+#include "large.h"
+#include "os.h"
+#include "program.h"
 #include <sys/mman.h>
 #include <sys/resource.h>
 
-#include "options.h"
-#include "large.h"
-#include "region.h"
-
 #define GUARD		((size_t)1 << HUGE_SHIFT)
 #define POOL_MAX	((size_t)1 << 34)
+#define POOL_SIZES	13	/* log2 of the largest piece, and one more */
 /* Regions smaller than this serve nobody. */
 #define PLAN_MIN_PAGES	1024U
 /* One step makes an eighth more usable, within these limits. */
@@ -17,99 +19,83 @@
 #define STEP_MAX	((size_t)4 << 20)
 
 struct reserve reserves[RES_COUNT];
+static struct reserve whole;
 
-static struct {
-	char *base;
-	size_t size;
-} whole;
+/* What each page of a region needs. */
+static const uint16_t bits_per_page[RES_POOL] = {
+	[RES_SMALL] = 8 * PAGE_SIZE,
+	[RES_SPANS] = 8 * sizeof(struct mafc_span),
+	[RES_SMALL_MAP] = 1,
+	[RES_PAGE_CLASS] = 8,
+	[RES_SMALL_DIRTY] = 1,
+	[RES_LARGE] = 8 * PAGE_SIZE,
+	[RES_LARGE_MAP] = 1,
+	[RES_EXTENTS] = 8 * sizeof(struct extent),
+};
 
-static uint32_t plan_pages(uint64_t bytes)
+static size_t bytes_for(enum reserve_id id, uint32_t pages)
 {
-	uint64_t pages = bytes >> PAGE_SHIFT;
-
-	if (pages >= MAFC_REGION_ALIGN)
-		pages -= pages % MAFC_REGION_ALIGN;
-	return MIN(pages, (uint64_t)MAFC_REGION_MAX);
+	return round_up((size_t)pages * bits_per_page[id], 64) / 8;
 }
 
-/* Under a limit of address space the program wants some of it for itself. */
-void region_plan_first(struct region_plan *plan)
+static bool reserve_all(uint32_t small, uint32_t large)
 {
-	uint64_t total = (uint64_t)options.reserve_gib << 30;
-	struct rlimit limit;
-
-	plan->small_pages = plan_pages(total / 2);
-	plan->large_pages = plan->small_pages;
-	if (getrlimit(RLIMIT_AS, &limit) || limit.rlim_cur / 2 >= total)
-		return;
-	plan->small_pages = plan_pages(limit.rlim_cur / 4);
-	plan->large_pages = plan_pages(limit.rlim_cur / 2);
-}
-
-bool region_plan_smaller(struct region_plan *plan)
-{
-	plan->small_pages = plan_pages((uint64_t)plan->small_pages << 11);
-	plan->large_pages = plan_pages((uint64_t)plan->large_pages << 11);
-	return plan->small_pages >= PLAN_MIN_PAGES &&
-	       plan->large_pages >= PLAN_MIN_PAGES;
-}
-
-static size_t private_bytes(const struct region_plan *plan, enum reserve_id id)
-{
-	size_t all = ((size_t)plan->small_pages + plan->large_pages)
-		     << PAGE_SHIFT;
-
-	switch (id) {
-	case RES_PAGE_CLASS:
-		return plan->small_pages;
-	case RES_SMALL_DIRTY:
-		return plan->small_pages / 8;
-	case RES_EXTENTS:
-		return plan->large_pages * sizeof(struct extent);
-	default:
-		return MIN(POOL_MAX, all / 64);
-	}
-}
-
-static char *carve(char *at, enum reserve_id id, size_t size, size_t usable)
-{
-	reserves[id] = (struct reserve){ at, size, usable };
-	return at + round_up(size, 65536UL);
-}
-
-bool region_reserve(const struct region_plan *plan)
-{
-	static const enum reserve_id private[] = {
-		RES_PAGE_CLASS, RES_SMALL_DIRTY, RES_EXTENTS, RES_POOL,
+	/* The first three are behind the header of the meta region. */
+	static const enum reserve_id order[RES_COUNT] = {
+		RES_SMALL_MAP, RES_LARGE_MAP, RES_SPANS,
+		RES_PAGE_CLASS, RES_SMALL_DIRTY, RES_EXTENTS, RES_POOL, RES_SMALL, RES_LARGE,
 	};
-	size_t small = (size_t)plan->small_pages << PAGE_SHIFT;
-	size_t large = (size_t)plan->large_pages << PAGE_SHIFT;
-	size_t i, own = 0;
+	struct reserve *r;
+	unsigned id, i;
 	char *at;
 
-	for (i = 0; i < sizeof(private) / sizeof(private[0]); i++)
-		own += round_up(private_bytes(plan, private[i]), 65536UL);
-	/* Guards: before all, between all, after all. */
-	whole.size = own + small + large + 6 * GUARD;
-	at = mmap(NULL, whole.size, PROT_NONE,
-		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	whole.size = META_HEADER + 8 * GUARD;
+	for (id = 0; id < RES_COUNT; id++) {
+		r = &reserves[id];
+		r->usable = 0;
+		r->size = id == RES_POOL ? MIN(POOL_MAX, (small + (size_t)large) * PAGE_SIZE / 64) :
+			  bytes_for(id, id < RES_LARGE ? small : large);
+		whole.size += round_up(r->size, ALIGN_MAX);
+	}
+	at = mmap(NULL, whole.size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (at == MAP_FAILED)
 		return false;
 	whole.base = at;
-	at += GUARD;
-	for (i = 0; i < sizeof(private) / sizeof(private[0]); i++)
-		at = carve(at, private[i], private_bytes(plan, private[i]), 0);
+	heap.meta = (struct mafc_meta *)at;
+	at += META_HEADER;
+	for (i = 0; i < RES_COUNT; i++) {
+		if (order[i] == RES_PAGE_CLASS || order[i] == RES_SMALL || order[i] == RES_LARGE)
+			at = (char *)round_up((uintptr_t)at + GUARD, GUARD);
+		reserves[order[i]].base = at;
+		at += round_up(reserves[order[i]].size, ALIGN_MAX);
+	}
 	/* Sparse: a huge page would hold 2 MiB for a few bytes. */
-	madvise(whole.base + GUARD, own, MADV_NOHUGEPAGE);
-	at = (char *)round_up((uintptr_t)at + GUARD, GUARD);
-	at = carve(at, RES_SMALL, small, 0);
-	at = (char *)round_up((uintptr_t)at + GUARD, GUARD);
-	carve(at, RES_LARGE, large, 0);
-
-	heap.small = (uintptr_t)reserves[RES_SMALL].base;
-	heap.large = (uintptr_t)reserves[RES_LARGE].base;
-	heap.page_class = (uint8_t *)reserves[RES_PAGE_CLASS].base;
+	at = reserves[RES_PAGE_CLASS].base;
+	madvise(at, reserves[RES_SMALL].base - at, MADV_NOHUGEPAGE);
 	return true;
+}
+
+bool region_reserve(uint32_t max, uint32_t align)
+{
+	uint64_t total = (uint64_t)options.reserve_gib << 30;
+	uint64_t small = total / 2 >> PAGE_SHIFT, large = small;
+	struct rlimit limit;
+
+	/* Under a limit of address space the program wants some of it for itself. */
+	if (!getrlimit(RLIMIT_AS, &limit) && limit.rlim_cur / 2 < total) {
+		small = limit.rlim_cur / 4 >> PAGE_SHIFT;
+		large = limit.rlim_cur / 2 >> PAGE_SHIFT;
+	}
+	do {
+		small = MIN(small, max) / align * align;
+		large = MIN(large, max) / align * align;
+		if (small && large && reserve_all(small, large))
+			return true;
+		small /= 2;
+		large /= 2;
+	} while (small >= PLAN_MIN_PAGES && large >= PLAN_MIN_PAGES);
+	errno = ENOMEM;
+	return false;
 }
 
 void region_unreserve(void)
@@ -117,36 +103,85 @@ void region_unreserve(void)
 	munmap(whole.base, whole.size);
 }
 
-bool reserve_grow(enum reserve_id id, size_t upto)
+void region_drop_meta(void)
+{
+	size_t room = reserves[RES_PAGE_CLASS].base - GUARD - whole.base;
+
+	munmap(whole.base, room);
+	whole.base += room;
+	whole.size -= room;
+}
+
+static bool reserve_grow(enum reserve_id id, size_t upto)
 {
 	struct reserve *r = &reserves[id];
-	size_t step = MIN(MAX(r->usable / 8, STEP_MIN), STEP_MAX);
-	size_t goal;
+	size_t step = MIN(MAX(r->usable / 8, STEP_MIN), STEP_MAX), goal;
 
 	if (likely(upto <= r->usable))
 		return true;
 	if (upto > r->size)
 		return false;
 	goal = MIN(round_up(MAX(upto, r->usable + step), STEP_MIN), r->size);
-	if (mprotect(r->base + r->usable, goal - r->usable,
-		     PROT_READ | PROT_WRITE))
+	if (mprotect(r->base + r->usable, goal - r->usable, PROT_READ | PROT_WRITE))
 		return false;
 	r->usable = goal;
 	return true;
 }
 
+static bool grow_all(enum reserve_id id, enum reserve_id last, uint32_t pages)
+{
+	while (id <= last && reserve_grow(id, bytes_for(id, pages)))
+		id++;
+	return id > last;
+}
+
 bool region_small_upto(uint32_t pages)
 {
-	return reserve_grow(RES_SMALL, (size_t)pages << PAGE_SHIFT) &&
-	       reserve_grow(RES_SPANS, pages * sizeof(struct mafc_span)) &&
-	       reserve_grow(RES_SMALL_MAP, round_up(pages, 64U) / 8) &&
-	       reserve_grow(RES_PAGE_CLASS, pages) &&
-	       reserve_grow(RES_SMALL_DIRTY, round_up(pages, 64U) / 8);
+	return grow_all(RES_SMALL, RES_SMALL_DIRTY, pages);
 }
 
 bool region_large_upto(uint32_t pages)
 {
-	return reserve_grow(RES_LARGE, (size_t)pages << PAGE_SHIFT) &&
-	       reserve_grow(RES_LARGE_MAP, round_up(pages, 64U) / 8) &&
-	       reserve_grow(RES_EXTENTS, pages * sizeof(struct extent));
+	return grow_all(RES_LARGE, RES_EXTENTS, pages);
+}
+
+/* A free piece; here, unlike in blocks, nobody else writes. */
+struct piece {
+	struct piece *next;
+};
+
+/* Guards what follows, and RES_POOL. */
+struct lock pool_lock;
+static struct piece *pieces[POOL_SIZES];
+static size_t pool_used;
+
+void *pool_alloc(size_t bytes)
+{
+	unsigned i = __builtin_ctzl(bytes);
+	struct piece *p;
+
+	lock_take(&pool_lock);
+	p = pieces[i];
+	if (p) {
+		pieces[i] = p->next;
+	} else {
+		pool_used = round_up(pool_used, MIN(bytes, 64UL));
+		if (reserve_grow(RES_POOL, pool_used + bytes)) {
+			p = (struct piece *)(reserves[RES_POOL].base + pool_used);
+			pool_used += bytes;
+		}
+	}
+	lock_drop(&pool_lock);
+	return p;
+}
+
+void pool_free(void *p, size_t bytes)
+{
+	unsigned i = __builtin_ctzl(bytes);
+	struct piece *piece = p;
+
+	lock_take(&pool_lock);
+	piece->next = pieces[i];
+	pieces[i] = piece;
+	lock_drop(&pool_lock);
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* span.c - one span: its blocks, its state, its root */
-#include "pages.h"
-#include "span.h"
+#include "small.h"
 
 struct mafc_span *span_create(uint32_t page, unsigned cls, uint32_t state)
 {
@@ -35,10 +34,7 @@ bool span_change(struct mafc_span *s, uint32_t state, uint32_t to)
 
 	/* Fails at once when the kernel is faster. */
 	while ((word & ~MAFC_SPAN_ROOT) == state)
-		if (__atomic_compare_exchange_n(&s->state, &word,
-						to | (word & MAFC_SPAN_ROOT),
-						false, __ATOMIC_SEQ_CST,
-						__ATOMIC_SEQ_CST))
+		if (exchange_if(&s->state, &word, to | (word & MAFC_SPAN_ROOT)))
 			return true;
 	return false;
 }
@@ -47,9 +43,7 @@ bool span_retire(struct mafc_span *s, uint32_t from)
 {
 	unsigned i, n = load(&s->npages);
 
-	if (!__atomic_compare_exchange_n(&s->state, &from, MAFC_SPAN_NONE,
-					 false, __ATOMIC_SEQ_CST,
-					 __ATOMIC_RELAXED))
+	if (!exchange_if(&s->state, &from, MAFC_SPAN_NONE))
 		return false;
 	for (i = 1; i < n; i++)
 		store(&s[i].state, MAFC_SPAN_NONE);
@@ -69,8 +63,7 @@ static uint64_t lowest_bits(uint64_t word, unsigned n)
 }
 
 /* Claim bits of one word, at most @want; those that are ours now. */
-static uint64_t claim_word(struct mafc_span *s, unsigned word, unsigned blocks,
-			   unsigned want)
+static uint64_t claim_word(struct mafc_span *s, unsigned word, unsigned blocks, unsigned want)
 {
 	uint64_t take = ~load(&s->bitmap[word]);
 
@@ -78,21 +71,15 @@ static uint64_t claim_word(struct mafc_span *s, unsigned word, unsigned blocks,
 		take &= (1ULL << (blocks - word * 64)) - 1;
 	take = lowest_bits(take, want);
 	race_window();
-	if (take)
-		take &= ~__atomic_fetch_or(&s->bitmap[word], take,
-					   __ATOMIC_SEQ_CST);
-	return take;
+	return take ? take & ~bits_set(&s->bitmap[word], take) : 0;
 }
 
 /*
- * A program that frees every second block must not free every second bit of
- * each span: equal bitmaps do not mesh.  So the order starts at a random place,
- * and shifted bitmaps often do, the regular ones best of all.  Beyond that it is
- * that of the addresses, which the hardware prefetches; the last block comes
- * first, as bins are stacks.
+ * Equal bitmaps, as of a program that frees every second block, do not mesh, but shifted ones do.
+ * So the order starts at a random place; else it is that of the addresses, which the hardware
+ * prefetches, the last block first, as bins are stacks.
  */
-unsigned span_claim(struct mafc_span *s, void **blocks, unsigned want,
-		    uint64_t random)
+unsigned span_claim(struct mafc_span *s, void **blocks, unsigned want, uint64_t random)
 {
 	const struct size_class *c = &classes[load(&s->size_class)];
 	unsigned word, words = (c->blocks + 63) / 64, n = 0, to;
@@ -125,25 +112,21 @@ static struct mafc_span *span_root(struct mafc_span *s)
 }
 
 /*
- * The kernel moves bits from one span to another in the order: canonical first,
- * then the bitmap taken with an exchange.  Whoever finds a bit clear therefore
- * finds the new root, unless there is none.
+ * The kernel moves bits from one span to another in the order: canonical first, then the bitmap
+ * taken with an exchange.  Who finds a bit clear finds the new root, unless there is none.
  */
-uint64_t span_clear(struct mafc_span *s, unsigned word, uint64_t mask,
-		    struct mafc_span **root)
+uint64_t span_clear(struct mafc_span *s, unsigned word, uint64_t mask, struct mafc_span **root)
 {
 	struct mafc_span *r = span_root(s), *now;
 
-	for (;;) {
+	for (;; r = now) {
 		race_window();
-		mask &= ~__atomic_fetch_and(&r->bitmap[word], ~mask,
-					    __ATOMIC_SEQ_CST);
+		mask &= ~bits_clear(&r->bitmap[word], mask);
 		if (likely(!mask))
 			break;
 		now = span_root(s);
 		if (now == r)
 			break;
-		r = now;
 	}
 	*root = r;
 	return mask;

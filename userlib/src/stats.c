@@ -1,29 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-/*
- * stats.c - what glibc's programs ask about the heap, and what ours do
- *
- * mallinfo() and its like are about an allocator with one heap and free lists;
- * the figures here are the nearest that make sense.
- */
-#define _GNU_SOURCE
-#include <errno.h>
+/* stats.c - what programs ask about the heap; library.rst says what the figures are */
+#include "../include/mafc.h"
+#include "cache.h"
+#include "large.h"
+#include "program.h"
+#include "small.h"
 #include <limits.h>
 #include <malloc.h>
 #include <stdio.h>
 
-#include "../include/mafc.h"
-#include "cache.h"
-#include "central.h"
-#include "classes.h"
-#include "init.h"
-#include "large.h"
-#include "malloc.h"
-#include "options.h"
-#include "os.h"
-#include "pages.h"
-#include "probe.h"
-#include "report.h"
-#include "stats.h"
+/* Of the whole heap, in bytes. */
+struct usage {
+	size_t small;		/* in small blocks, those in caches included */
+	size_t large;		/* in large blocks */
+	size_t held;		/* from the system, about; on the device the kernel knows better */
+	size_t free_large;	/* in free extents that may hold memory */
+};
 
 static uint64_t class_live(unsigned cls)
 {
@@ -33,33 +25,29 @@ static uint64_t class_live(unsigned cls)
 	return allocs > frees ? allocs - frees : 0;
 }
 
-void usage_get(struct usage *u)
+static struct usage usage_get(void)
 {
+	struct usage u = { .small = 0 };
 	unsigned i;
 
-	*u = (struct usage){ .small = 0 };
 	if (!heap_start())
-		return;
+		return u;
 	for (i = 1; i < nclasses; i++)
-		u->small += class_live(i) * classes[i].size;
-	u->large = load(&heap.meta->large_live);
-	u->free_large = large_dirty();
-	u->held = ((size_t)pages_held() << PAGE_SHIFT) + u->large +
-		  u->free_large;
+		u.small += class_live(i) * classes[i].size;
+	u.large = load(&heap.meta->large_live);
+	u.free_large = (size_t)load(&extents_dirty) << PAGE_SHIFT;
+	u.held = ((size_t)pages_held() << PAGE_SHIFT) + u.large + u.free_large;
+	return u;
 }
 
 MAFC_EXPORT int mafc_get_fragmentation(void)
 {
-	struct usage u;
-	int percent;
+	struct usage u = usage_get();
+	int percent = heap.os && heap.os->fragmentation ? heap.os->fragmentation() : -1;
 
-	usage_get(&u);
-	percent = heap.os ? heap.os->fragmentation() : 0;
 	if (percent >= 0)
 		return MIN(percent, 100);
-	if (u.held <= u.small + u.large)
-		return 0;
-	return (u.held - u.small - u.large) * 100 / u.held;
+	return u.held > u.small + u.large ? (u.held - u.small - u.large) * 100 / u.held : 0;
 }
 
 MAFC_EXPORT int mafc_on_device(void)
@@ -67,13 +55,11 @@ MAFC_EXPORT int mafc_on_device(void)
 	return heap_start() && heap.os->compacts;
 }
 
-MAFC_EXPORT int API(malloc_trim)(size_t pad);
-int API(malloc_trim)(size_t pad)
+MAFC_EXPORT int API(malloc_trim)(size_t pad)
 {
 	int saved = errno;
 	size_t released;
 
-	(void)pad;
 	if (!heap_start())
 		return 0;
 	cache_trim();
@@ -84,16 +70,18 @@ int API(malloc_trim)(size_t pad)
 	return released > 0;
 }
 
-MAFC_EXPORT struct mallinfo2 API(mallinfo2)(void);
-struct mallinfo2 API(mallinfo2)(void)
+static uint64_t large_blocks(void)
 {
-	struct usage u;
+	return heap.meta ? load(&heap.meta->large_allocs) - load(&heap.meta->large_frees) : 0;
+}
 
-	usage_get(&u);
+MAFC_EXPORT struct mallinfo2 API(mallinfo2)(void)
+{
+	struct usage u = usage_get();
+
 	return (struct mallinfo2){
 		.arena = u.held - u.large,
-		.hblks = heap.meta ? load(&heap.meta->large_allocs) -
-				     load(&heap.meta->large_frees) : 0,
+		.hblks = large_blocks(),
 		.hblkhd = u.large,
 		.uordblks = u.small,
 		.fordblks = u.held - u.large - MIN(u.small, u.held - u.large),
@@ -106,8 +94,7 @@ static int to_int(size_t v)
 	return MIN(v, (size_t)INT_MAX);
 }
 
-MAFC_EXPORT struct mallinfo API(mallinfo)(void);
-struct mallinfo API(mallinfo)(void)
+MAFC_EXPORT struct mallinfo API(mallinfo)(void)
 {
 	struct mallinfo2 m = API(mallinfo2)();
 
@@ -122,10 +109,8 @@ struct mallinfo API(mallinfo)(void)
 }
 
 /* The parameters tune what does not exist here: accepted, without effect. */
-MAFC_EXPORT int API(mallopt)(int param, int value);
-int API(mallopt)(int param, int value)
+MAFC_EXPORT int API(mallopt)(int param UNUSED, int value UNUSED)
 {
-	(void)param, (void)value;
 	return 1;
 }
 
@@ -137,21 +122,16 @@ int __libc_mallopt(int param, int value) ALIAS(mallopt);
 
 static void stat_line(const char *name, size_t value)
 {
-	struct text t = { .len = 0 };
+	char digits[DIGITS];
 
-	text_str(&t, name);
-	text_dec(&t, value);
-	text_out(&t);
+	report_line(name, report_number(digits, value, 10), NULL);
 }
 
-MAFC_EXPORT void API(malloc_stats)(void);
-void API(malloc_stats)(void)
+MAFC_EXPORT void API(malloc_stats)(void)
 {
-	struct usage u;
+	struct usage u = usage_get();
 
-	usage_get(&u);
-	report_note("heap on", mafc_on_device() ? "/dev/mafc" :
-		    "anonymous memory");
+	report_note("heap on", mafc_on_device() ? "/dev/mafc" : "anonymous memory");
 	stat_line("in small blocks    = ", u.small);
 	stat_line("in large blocks    = ", u.large);
 	stat_line("system bytes       = ", u.held);
@@ -169,36 +149,33 @@ static void xml_size(FILE *f, unsigned cls)
 {
 	const struct mafc_class_count *c = &heap.meta->classes[cls];
 
-	if (!load(&c->allocs))
-		return;
-	fprintf(f, "  <class size=\"%u\" live=\"%llu\" allocs=\"%llu\" "
-		"frees=\"%llu\" requested=\"%llu\"/>\n", classes[cls].size,
-		(unsigned long long)class_live(cls), load(&c->allocs),
-		load(&c->frees), load(&c->requested));
+	if (load(&c->allocs))
+		fprintf(f, "  <class size=\"%u\" live=\"%llu\" allocs=\"%llu\" frees=\"%llu\" "
+			"requested=\"%llu\"/>\n", classes[cls].size,
+			(unsigned long long)class_live(cls), load(&c->allocs), load(&c->frees),
+			load(&c->requested));
 }
 
 /* The frame of glibc's document, with our own elements in it. */
-MAFC_EXPORT int API(malloc_info)(int options, FILE *f);
-int API(malloc_info)(int options, FILE *f)
+MAFC_EXPORT int API(malloc_info)(int options, FILE *f)
 {
 	struct usage u;
 	unsigned i;
 
 	if (options || !heap_start())
 		return options ? EINVAL : ENOMEM;
-	usage_get(&u);
+	u = usage_get();
 	fputs("<malloc version=\"1\">\n<heap nr=\"0\">\n <sizes>\n", f);
 	for (i = 1; i < nclasses; i++)
 		xml_size(f, i);
 	fprintf(f, " </sizes>\n <total type=\"fast\" count=\"0\" size=\"0\"/>\n"
 		" <total type=\"rest\" count=\"0\" size=\"%zu\"/>\n"
 		" <system type=\"current\" size=\"%zu\"/>\n"
-		" <system type=\"max\" size=\"%zu\"/>\n</heap>\n",
-		u.held - MIN(u.held, u.small + u.large), u.held, u.held);
-	fprintf(f, "<total type=\"mmap\" count=\"%llu\" size=\"%zu\"/>\n"
+		" <system type=\"max\" size=\"%zu\"/>\n</heap>\n"
+		"<total type=\"mmap\" count=\"%llu\" size=\"%zu\"/>\n"
 		"<system type=\"current\" size=\"%zu\"/>\n"
 		"<fragmentation percent=\"%d\"/>\n</malloc>\n",
-		load(&heap.meta->large_allocs) - load(&heap.meta->large_frees),
-		u.large, u.held, mafc_get_fragmentation());
+		u.held - MIN(u.held, u.small + u.large), u.held, u.held,
+		(unsigned long long)large_blocks(), u.large, u.held, mafc_get_fragmentation());
 	return 0;
 }

@@ -20,14 +20,14 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../src/pages.h"
-#include "../src/types.h"
+#include "../src/os.h"
+#include "../src/small.h"
 #include "ktap.h"
 
 void *mafc_malloc(size_t n);
 void mafc_free(void *p);
 int mafc_malloc_trim(size_t pad);
-extern int mafc_test_file;
+static int mafc_test_file;
 
 #define WORKERS	3
 #define SLOTS	6000
@@ -39,6 +39,16 @@ static unsigned long meshed, dissolved, dropped, called_off, buried;
 static char *alias;	/* the whole file, always accessible */
 
 #define at(page)	((char *)heap.small + (size_t)(page) * PAGE_SIZE)
+
+/* At the start of the heap: the small region, still to be made usable. */
+bool mafc_test_map(const struct reserve *small);
+bool mafc_test_map(const struct reserve *small)
+{
+	mafc_test_file = memfd_create("mafc", MFD_CLOEXEC);
+	return mafc_test_file >= 0 && !ftruncate(mafc_test_file, small->size) &&
+	       mmap(small->base, small->size, PROT_NONE, MAP_SHARED | MAP_FIXED, mafc_test_file, 0) !=
+	       MAP_FAILED;
+}
 
 /* Called by either side between two steps: let the others run, now and then. */
 void mafc_test_race(void)
