@@ -8,7 +8,6 @@
  */
 #ifndef MAFC_CACHE_H
 #define MAFC_CACHE_H
-
 #include "types.h"
 
 struct bin {
@@ -83,5 +82,4 @@ void cache_lock(void);
 void cache_unlock(bool child);
 /* Once, when the heap is ready. */
 void cache_init(void);
-
 #endif

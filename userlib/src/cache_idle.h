@@ -2,7 +2,6 @@
 /* cache_idle.h - the cache as a structure, and what others do to it */
 #ifndef MAFC_CACHE_IDLE_H
 #define MAFC_CACHE_IDLE_H
-
 #include "cache.h"
 
 enum { SHRINKS = 1, RAN_OVER };
@@ -41,5 +40,4 @@ void idle_forked(struct cache *c);
 
 /* Give all blocks and slots of a cache back. */
 void cache_empty(struct cache *c);
-
 #endif

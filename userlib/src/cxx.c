@@ -58,9 +58,6 @@ static inline void *new(size_t size, size_t align)
 /* The sized and aligned forms need no second look: pages know their class. */
 #define DELETE(name, ...) \
 	MAFC_EXPORT void name(void *p, ##__VA_ARGS__) { free(p); }
-#define SIZE	size_t n UNUSED
-#define ALIGN	size_t a UNUSED
-#define NOTHROW	const void *t UNUSED
 
 NEW(_Znwm, (size_t n), n, 0)
 NEW(_Znam, (size_t n), n, 0)
@@ -68,15 +65,15 @@ NEW(_ZnwmSt11align_val_t, (size_t n, size_t a), n, a)
 NEW(_ZnamSt11align_val_t, (size_t n, size_t a), n, a)
 DELETE(_ZdlPv)
 DELETE(_ZdaPv)
-DELETE(_ZdlPvm, SIZE)
-DELETE(_ZdaPvm, SIZE)
-DELETE(_ZdlPvRKSt9nothrow_t, NOTHROW)
-DELETE(_ZdaPvRKSt9nothrow_t, NOTHROW)
-DELETE(_ZdlPvSt11align_val_t, ALIGN)
-DELETE(_ZdaPvSt11align_val_t, ALIGN)
-DELETE(_ZdlPvmSt11align_val_t, SIZE, ALIGN)
-DELETE(_ZdaPvmSt11align_val_t, SIZE, ALIGN)
-DELETE(_ZdlPvSt11align_val_tRKSt9nothrow_t, ALIGN, NOTHROW)
-DELETE(_ZdaPvSt11align_val_tRKSt9nothrow_t, ALIGN, NOTHROW)
+DELETE(_ZdlPvm, size_t n UNUSED)
+DELETE(_ZdaPvm, size_t n UNUSED)
+DELETE(_ZdlPvRKSt9nothrow_t, const void *t UNUSED)
+DELETE(_ZdaPvRKSt9nothrow_t, const void *t UNUSED)
+DELETE(_ZdlPvSt11align_val_t, size_t a UNUSED)
+DELETE(_ZdaPvSt11align_val_t, size_t a UNUSED)
+DELETE(_ZdlPvmSt11align_val_t, size_t n UNUSED, size_t a UNUSED)
+DELETE(_ZdaPvmSt11align_val_t, size_t n UNUSED, size_t a UNUSED)
+DELETE(_ZdlPvSt11align_val_tRKSt9nothrow_t, size_t a UNUSED, const void *t UNUSED)
+DELETE(_ZdaPvSt11align_val_tRKSt9nothrow_t, size_t a UNUSED, const void *t UNUSED)
 
 #endif

@@ -18,14 +18,9 @@ struct shelf {
 	uint32_t first[BINS];		/* by bin, first page of an extent */
 };
 
-static struct shelf shelves[2];
+static struct shelf shelves[EXTENT_CLEAN + 1];
 uint32_t extents_top = 1;		/* page 0 stays unused: 0 ends lists */
 uint32_t extents_dirty;
-
-static struct shelf *shelf_of(enum extent_kind kind)
-{
-	return &shelves[kind == EXTENT_CLEAN];
-}
 
 static unsigned bin_of(uint32_t pages)
 {
@@ -40,7 +35,7 @@ static unsigned bin_of(uint32_t pages)
 
 void extent_tag(uint32_t first, uint32_t pages, enum extent_kind kind)
 {
-	struct extent *e = extents();
+	struct extent *e = heap.extents;
 
 	e[first].pages = pages;
 	e[first + pages - 1].pages = pages;
@@ -50,8 +45,8 @@ void extent_tag(uint32_t first, uint32_t pages, enum extent_kind kind)
 
 static void shelf_add(uint32_t first, uint32_t pages, enum extent_kind kind)
 {
-	struct extent *e = extents();
-	struct shelf *s = shelf_of(kind);
+	struct extent *e = heap.extents;
+	struct shelf *s = &shelves[kind];
 	unsigned bin = bin_of(pages);
 
 	extent_tag(first, pages, kind);
@@ -67,8 +62,8 @@ static void shelf_add(uint32_t first, uint32_t pages, enum extent_kind kind)
 
 uint32_t extent_remove(uint32_t first)
 {
-	struct extent *e = extents(), *x = &e[first];
-	struct shelf *s = shelf_of(x->head);
+	struct extent *e = heap.extents, *x = &e[first];
+	struct shelf *s = &shelves[x->head];
 	unsigned bin = bin_of(x->pages);
 
 	if (x->next)
@@ -88,7 +83,7 @@ uint32_t extent_remove(uint32_t first)
 
 void extent_insert(uint32_t first, uint32_t pages, enum extent_kind kind)
 {
-	struct extent *e = extents();
+	struct extent *e = heap.extents;
 	uint32_t n;
 
 	/* The tags of what is merged would lie inside: they go first. */
@@ -121,7 +116,7 @@ static uint32_t fits(uint32_t first, uint32_t pages, uint32_t align)
 {
 	uint64_t at = aligned_page(first, align);
 
-	return at - first + pages <= extents()[first].pages ? at : 0;
+	return at - first + pages <= heap.extents[first].pages ? at : 0;
 }
 
 /* First bin from @bin on that has anything; BINS: none. */
@@ -150,7 +145,7 @@ static uint32_t search(const struct shelf *s, uint32_t pages, uint32_t align)
 
 uint32_t extent_find(enum extent_kind kind, uint32_t pages, uint32_t align)
 {
-	uint32_t x = search(shelf_of(kind), pages, align), at, len;
+	uint32_t x = search(&shelves[kind], pages, align), at, len;
 
 	if (!x)
 		return 0;
@@ -168,7 +163,7 @@ uint32_t extent_extend(uint32_t pages, uint32_t align)
 	uint32_t before = extents_top;
 	uint64_t at = aligned_page(before, align);
 
-	if (at + pages > heap.large_bytes >> PAGE_SHIFT || !region_large_upto(at + pages))
+	if (at + pages > heap.large_bytes >> PAGE_SHIFT || !region_upto(true, at + pages))
 		return 0;
 	store(&extents_top, at + pages);
 	if (at > before)
@@ -183,8 +178,8 @@ bool extent_take_after(uint32_t first, uint32_t pages)
 
 	if (first == extents_top)
 		return extent_extend(pages, 1) != 0;
-	kind = extents()[first].head;
-	if ((kind != EXTENT_DIRTY && kind != EXTENT_CLEAN) || extents()[first].pages < pages)
+	kind = heap.extents[first].head;
+	if ((kind != EXTENT_DIRTY && kind != EXTENT_CLEAN) || heap.extents[first].pages < pages)
 		return false;
 	len = extent_remove(first);
 	if (len > pages)
@@ -196,7 +191,7 @@ uint32_t extent_longest(void)
 {
 	unsigned bin = BINS;
 
-	while (bin && !shelf_of(EXTENT_DIRTY)->first[--bin])
+	while (bin && !shelves[EXTENT_DIRTY].first[--bin])
 		;
-	return shelf_of(EXTENT_DIRTY)->first[bin];
+	return shelves[EXTENT_DIRTY].first[bin];
 }

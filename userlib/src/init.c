@@ -33,18 +33,10 @@ static void no_device(void)
 		report_note("no usable /dev/mafc, using anonymous memory", why);
 }
 
-static void publish_classes(void)
+static bool start(void)
 {
 	unsigned i;
 
-	for (i = 1; i < nclasses; i++)
-		store(&heap.meta->classes[i].block_size, classes[i].size);
-	store(&heap.meta->nclasses, nclasses);
-	store_release(&heap.meta->magic, MAFC_META_MAGIC);
-}
-
-static bool start(void)
-{
 	options_read();
 	classes_init();
 	if (!os_device_start()) {
@@ -57,10 +49,15 @@ static bool start(void)
 	heap.page_class = (uint8_t *)reserves[RES_PAGE_CLASS].base;
 	heap.spans = (struct mafc_span *)reserves[RES_SPANS].base;
 	heap.small_map = (uint64_t *)reserves[RES_SMALL_MAP].base;
+	heap.small_dirty = (uint64_t *)reserves[RES_SMALL_DIRTY].base;
+	heap.extents = (struct extent *)reserves[RES_EXTENTS].base;
 	heap.large = (uintptr_t)reserves[RES_LARGE].base;
 	heap.large_bytes = reserves[RES_LARGE].size;
 	heap.large_map = (uint64_t *)reserves[RES_LARGE_MAP].base;
-	publish_classes();
+	for (i = 1; i < nclasses; i++)
+		store(&heap.meta->classes[i].block_size, classes[i].size);
+	store(&heap.meta->nclasses, nclasses);
+	store_release(&heap.meta->magic, MAFC_META_MAGIC);
 	cache_init();
 	return true;
 }

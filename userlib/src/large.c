@@ -154,7 +154,7 @@ unsigned large_take(unsigned cls, void **blocks, unsigned n)
 
 size_t large_size(const void *p)
 {
-	struct extent *e = &extents()[large_page(p)];
+	struct extent *e = &heap.extents[large_page(p)];
 
 	return !((uintptr_t)p & (PAGE_SIZE - 1)) && large_page(p) < load(&extents_top) &&
 	       e->head == EXTENT_USED ? byte_offset(e->pages) : 0;
@@ -183,7 +183,7 @@ static bool free_block(void *p)
 
 	if (unlikely(!pages))
 		return false;
-	extents()[first].head = EXTENT_NONE;
+	heap.extents[first].head = EXTENT_NONE;
 	free_pages(first, pages);
 	store(&heap.meta->large_frees, heap.meta->large_frees + 1);
 	return true;
@@ -207,7 +207,7 @@ static bool grow_in_place(uint32_t first, uint32_t old, uint32_t pages)
 	if (!extent_take_after(first + old, pages - old))
 		return false;
 	/* The former last page lies inside now; its tag must not show. */
-	extents()[first + old - 1].tail = EXTENT_NONE;
+	heap.extents[first + old - 1].tail = EXTENT_NONE;
 	take(first, pages);
 	count_large(-(int64_t)old);
 	return true;
@@ -221,9 +221,9 @@ bool large_resize(void *p, size_t size)
 	if (size > heap.large_bytes)
 		return false;
 	lock_take(&large_lock);
-	old = extents()[first].pages;
+	old = heap.extents[first].pages;
 	if (pages < old) {
-		extents()[first + old - 1].tail = EXTENT_NONE;
+		heap.extents[first + old - 1].tail = EXTENT_NONE;
 		extent_tag(first, pages, EXTENT_USED);
 		free_pages(first + pages, old - pages);
 	} else if (pages > old) {

@@ -2,7 +2,6 @@
 /* large.h - blocks of whole pages (large.c), and the runs they are cut from (extents.c) */
 #ifndef MAFC_LARGE_H
 #define MAFC_LARGE_H
-
 #include "os.h"
 
 extern struct lock large_lock;
@@ -38,11 +37,6 @@ struct extent {
 	uint16_t tail;		/* kind of the extent that ends here */
 };
 
-static inline struct extent *extents(void)
-{
-	return (struct extent *)reserves[RES_EXTENTS].base;
-}
-
 /* All of the following is under large_lock; load() the two without. */
 extern INTERNAL uint32_t extents_top;	/* pages below have been part of an extent */
 extern INTERNAL uint32_t extents_dirty;	/* pages of dirty extents */
@@ -60,5 +54,4 @@ uint32_t extent_extend(uint32_t pages, uint32_t align);
 bool extent_take_after(uint32_t first, uint32_t pages);
 /* A dirty extent of the longest kind, 0: none. */
 uint32_t extent_longest(void);
-
 #endif

@@ -28,21 +28,20 @@ static void *alloc_large(size_t size, size_t align, bool zero)
 	return large_alloc(size, align, zero);
 }
 
+static void *alloc_cached(unsigned cls, size_t size)
+{
+	void *p = cache_pop(cls);
+
+	return likely(p) ? p : cache_refill(cls, size);
+}
+
 static void noinline *alloc_slow(size_t size)
 {
-	unsigned cls;
 	void *p = NULL;
 
-	if (likely(heap_start())) {
-		if (size <= SMALL_MAX) {
-			p = cache_refill(class_of(size), size);
-		} else if (size <= MEDIUM_MAX) {
-			cls = class_of_pages[pages_of(size)];
-			p = cache_pop(cls);
-			if (unlikely(!p))
-				p = cache_refill(cls, size);
-		}
-	}
+	if (likely(heap_start()) && size <= MEDIUM_MAX)
+		p = size <= SMALL_MAX ? cache_refill(class_of(size), size) :
+		    alloc_cached(class_of_pages[pages_of(size)], size);
 	/* Also when the small region is full. */
 	if (unlikely(!p))
 		return alloc_large(size, GRAIN, false);
@@ -126,11 +125,7 @@ void *alloc_aligned(size_t align, size_t size)
 	if (unlikely(!heap_start()))
 		return fail(ENOMEM);
 	cls = class_aligned(size, align);
-	if (!cls)
-		return alloc_large(size, align, false);
-	p = cache_pop(cls);
-	if (!p)
-		p = cache_refill(cls, size);
+	p = cls ? alloc_cached(cls, size) : NULL;
 	return likely(p) ? p : alloc_large(size, align, false);
 }
 

@@ -2,24 +2,19 @@
 /* os.h - the operating system, as the allocator sees it: backends, address space, own memory */
 #ifndef MAFC_OS_H
 #define MAFC_OS_H
-
 #include "types.h"
 
-/**
- * struct os - a backend; offsets and lengths in bytes, of whole pages
- * @compacts: the kernel drops free pages and clears page-map bits by itself
- * @release_min: free extents of so many bytes are released at once
- * @release: drop large pages; the next touch finds zeros.  False: may hold their contents still
- * @purge: give the memory of free small pages back to the system; unless @compacts
- * @remap: move pages to another place of the large region; false: cannot
- * @fragmentation: external fragmentation in per cent, -1 when not known; may be NULL
- */
+/* A backend.  Offsets and lengths are in bytes, of whole pages. */
 struct os {
-	bool compacts;
-	size_t release_min;
+	bool compacts;		/* the kernel drops free pages and clears page-map bits by itself */
+	size_t release_min;	/* free extents of so many bytes are released at once */
+	/* Drop large pages; the next touch finds zeros.  False: they may hold their contents. */
 	bool (*release)(size_t off, size_t len);
+	/* Give the memory of free small pages back; only where nobody @compacts. */
 	void (*purge)(size_t off, size_t len);
+	/* Move pages to another place of the large region; false: cannot. */
 	bool (*remap)(size_t from, size_t to, size_t len);
+	/* External fragmentation in per cent, -1: not known.  May be NULL. */
 	int (*fragmentation)(void);
 };
 
@@ -27,11 +22,14 @@ struct os {
 bool os_device_start(void);
 bool os_anon_start(void);
 
-/* Guarded by pages_lock: SMALL .. SMALL_DIRTY; large_lock: LARGE .. EXTENTS; pool_lock: POOL. */
+/*
+ * In the order of addresses; the first three follow the header of the meta region.  What is of large
+ * pages is guarded by large_lock, RES_POOL by pool_lock, the rest by pages_lock.
+ */
 enum reserve_id {
-	RES_SMALL, RES_SPANS, RES_SMALL_MAP, RES_PAGE_CLASS, RES_SMALL_DIRTY,
-	RES_LARGE, RES_LARGE_MAP, RES_EXTENTS,
-	RES_POOL, RES_COUNT
+	RES_SMALL_MAP, RES_LARGE_MAP, RES_SPANS,
+	RES_PAGE_CLASS, RES_SMALL_DIRTY, RES_EXTENTS, RES_POOL,
+	RES_SMALL, RES_LARGE, RES_COUNT
 };
 
 struct reserve {
@@ -53,9 +51,8 @@ bool region_reserve(uint32_t max, uint32_t align);
 void region_unreserve(void);
 /* Make room for a meta region at another place. */
 void region_drop_meta(void);
-/* Make all that belongs to pages [0, @pages) usable. */
-bool region_small_upto(uint32_t pages);
-bool region_large_upto(uint32_t pages);
+/* Make all that belongs to the large, or small, pages [0, @pages) usable. */
+bool region_upto(bool large, uint32_t pages);
 
 /* Memory for our own growing structures: @bytes is a power of two, 16 .. 4096; NULL: none. */
 extern struct lock pool_lock;
@@ -80,5 +77,4 @@ static inline void surplus_taken(struct surplus *s, uint32_t pages)
 
 /* @pages are free after some were freed; how many of them are to be released. */
 uint32_t surplus_freed(struct surplus *s, uint32_t pages);
-
 #endif

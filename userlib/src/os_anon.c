@@ -76,5 +76,5 @@ bool os_anon_start(void)
 {
 	heap.os = &anon;
 	return region_reserve(MAFC_REGION_MAX, 64) && mafc_test_map(&reserves[RES_SMALL]) &&
-	       !mprotect(heap.meta, META_HEADER, PROT_READ | PROT_WRITE) && region_small_upto(1);
+	       !mprotect(heap.meta, META_HEADER, PROT_READ | PROT_WRITE) && region_upto(false, 1);
 }

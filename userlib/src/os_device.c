@@ -18,21 +18,13 @@ static int device_open(void)
 	return syscall(SYS_openat, AT_FDCWD, "/dev/mafc", O_RDWR | O_CLOEXEC);
 }
 
-static void device_close(int fd)
-{
-	int saved = errno;
-
-	syscall(SYS_close, fd);
-	errno = saved;
-}
-
 static bool device_ioctl(unsigned long request, void *arg)
 {
 	int saved = errno, fd = device_open();
 	bool ok = fd >= 0 && !ioctl(fd, request, arg);
 
 	if (fd >= 0)
-		device_close(fd);
+		syscall(SYS_close, fd);
 	errno = saved;
 	return ok;
 }
@@ -71,22 +63,10 @@ static char *device_map(int fd, void *at, size_t len, off_t offset)
 	return mmap(at, len, PROT_READ | PROT_WRITE, MAP_SHARED | (at ? MAP_FIXED : 0), fd, offset);
 }
 
-static bool map_region(int fd, enum reserve_id id, off_t offset)
-{
-	struct reserve *r = &reserves[id];
-
-	r->usable = r->size;
-	return device_map(fd, r->base, r->size, offset) != MAP_FAILED;
-}
-
-static void place(enum reserve_id id, char *base)
-{
-	reserves[id].base = base;
-	reserves[id].usable = reserves[id].size;
-}
-
 static bool map_all(int fd, const struct mafc_setup *setup)
 {
+	struct reserve *r = reserves;
+	enum reserve_id id;
 	char *meta;
 
 	region_drop_meta();
@@ -94,11 +74,14 @@ static bool map_all(int fd, const struct mafc_setup *setup)
 	if (meta == MAP_FAILED)
 		return false;
 	heap.meta = (struct mafc_meta *)meta;
-	place(RES_SMALL_MAP, meta + setup->small_map);
-	place(RES_LARGE_MAP, meta + setup->large_map);
-	place(RES_SPANS, meta + setup->spans);
-	return map_region(fd, RES_SMALL, MAFC_OFF_SMALL) &&
-	       map_region(fd, RES_LARGE, MAFC_OFF_LARGE);
+	r[RES_SMALL_MAP].base = meta + setup->small_map;
+	r[RES_LARGE_MAP].base = meta + setup->large_map;
+	r[RES_SPANS].base = meta + setup->spans;
+	for (id = 0; id < RES_COUNT; id++)
+		if (id <= RES_SPANS || id >= RES_SMALL)
+			r[id].usable = r[id].size;
+	return device_map(fd, r[RES_SMALL].base, r[RES_SMALL].size, MAFC_OFF_SMALL) != MAP_FAILED &&
+	       device_map(fd, r[RES_LARGE].base, r[RES_LARGE].size, MAFC_OFF_LARGE) != MAP_FAILED;
 }
 
 static bool device_setup(int fd)
@@ -131,10 +114,14 @@ static bool device_setup(int fd)
 
 bool os_device_start(void)
 {
-	int fd = device_open();
-	bool ok = fd >= 0 && device_setup(fd);
+	int fd = device_open(), why;
+	bool ok;
 
-	if (fd >= 0)
-		device_close(fd);
+	if (fd < 0)
+		return false;
+	ok = device_setup(fd);
+	why = errno;
+	syscall(SYS_close, fd);
+	errno = why;
 	return ok;
 }

@@ -24,11 +24,6 @@ static uint32_t dirty;		/* free pages that hold memory */
 static uint32_t excess;		/* of them, those still to be purged */
 static struct surplus surplus;
 
-static uint64_t *dirty_map(void)
-{
-	return (uint64_t *)reserves[RES_SMALL_DIRTY].base;
-}
-
 static uint64_t run_mask(unsigned n, unsigned bit)
 {
 	return ((1ULL << n) - 1) << bit;
@@ -46,7 +41,7 @@ static uint64_t run_starts(uint64_t word, unsigned n)
 
 static void mark_used(uint32_t word, uint64_t mask)
 {
-	uint64_t *d = &dirty_map()[word];
+	uint64_t *d = &heap.small_dirty[word];
 
 	bits_set(&heap.small_map[word], mask);
 	store(&used, used + count_bits(mask));
@@ -93,8 +88,8 @@ static unsigned take_at_top(unsigned n, unsigned want, uint32_t *runs)
 	unsigned got;
 
 	want = MIN(want, (WORD - at % WORD) / n);
-	if (!region_small_upto(at + n * want))
-		want = region_small_upto(at + n) ? 1 : 0;
+	if (!region_upto(false, at + n * want))
+		want = region_upto(false, at + n) ? 1 : 0;
 	for (got = 0; got < want; got++, at += n) {
 		runs[got] = at;
 		mark_used(at / WORD, run_mask(n, at % WORD));
@@ -132,7 +127,7 @@ unsigned pages_take(unsigned n, unsigned want, uint32_t *runs)
 /* Give the free pages of a word back, run by run. */
 static void purge_word(uint32_t word)
 {
-	uint64_t *d = &dirty_map()[word], mask, rest;
+	uint64_t *d = &heap.small_dirty[word], mask, rest;
 	uint64_t todo = *d & ~load(&heap.small_map[word]);
 	unsigned bit, n;
 

@@ -2,7 +2,6 @@
 /* program.h - towards the program: start, options, messages, misuse, probes */
 #ifndef MAFC_PROGRAM_H
 #define MAFC_PROGRAM_H
-
 #include "types.h"
 
 extern INTERNAL bool heap_started;
@@ -53,5 +52,4 @@ void *alloc_aligned(size_t align, size_t size);
 #else
 #define probe(name, a, b) do { } while (0)
 #endif
-
 #endif

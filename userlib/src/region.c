@@ -12,8 +12,7 @@
 #define GUARD		((size_t)1 << HUGE_SHIFT)
 #define POOL_MAX	((size_t)1 << 34)
 #define POOL_SIZES	13	/* log2 of the largest piece, and one more */
-/* Regions smaller than this serve nobody. */
-#define PLAN_MIN_PAGES	1024U
+#define PAGES_MIN	1024U	/* regions smaller than this serve nobody */
 /* One step makes an eighth more usable, within these limits. */
 #define STEP_MIN	((size_t)64 << 10)
 #define STEP_MAX	((size_t)4 << 20)
@@ -21,32 +20,30 @@
 struct reserve reserves[RES_COUNT];
 static struct reserve whole;
 
-/* What each page of a region needs. */
-static const uint16_t bits_per_page[RES_POOL] = {
-	[RES_SMALL] = 8 * PAGE_SIZE,
-	[RES_SPANS] = 8 * sizeof(struct mafc_span),
-	[RES_SMALL_MAP] = 1,
-	[RES_PAGE_CLASS] = 8,
-	[RES_SMALL_DIRTY] = 1,
-	[RES_LARGE] = 8 * PAGE_SIZE,
-	[RES_LARGE_MAP] = 1,
-	[RES_EXTENTS] = 8 * sizeof(struct extent),
+/* What each small, or large, page needs. */
+static const struct {
+	bool large;
+	uint16_t bits;
+} needs[RES_COUNT] = {
+	[RES_SMALL_MAP]	  = { false, 1 },
+	[RES_LARGE_MAP]	  = { true, 1 },
+	[RES_SPANS]	  = { false, 8 * sizeof(struct mafc_span) },
+	[RES_PAGE_CLASS]  = { false, 8 },
+	[RES_SMALL_DIRTY] = { false, 1 },
+	[RES_EXTENTS]	  = { true, 8 * sizeof(struct extent) },
+	[RES_SMALL]	  = { false, 8 * PAGE_SIZE },
+	[RES_LARGE]	  = { true, 8 * PAGE_SIZE },
 };
 
 static size_t bytes_for(enum reserve_id id, uint32_t pages)
 {
-	return round_up((size_t)pages * bits_per_page[id], 64) / 8;
+	return round_up((size_t)pages * needs[id].bits, 64) / 8;
 }
 
 static bool reserve_all(uint32_t small, uint32_t large)
 {
-	/* The first three are behind the header of the meta region. */
-	static const enum reserve_id order[RES_COUNT] = {
-		RES_SMALL_MAP, RES_LARGE_MAP, RES_SPANS,
-		RES_PAGE_CLASS, RES_SMALL_DIRTY, RES_EXTENTS, RES_POOL, RES_SMALL, RES_LARGE,
-	};
 	struct reserve *r;
-	unsigned id, i;
+	unsigned id;
 	char *at;
 
 	whole.size = META_HEADER + 8 * GUARD;
@@ -54,7 +51,7 @@ static bool reserve_all(uint32_t small, uint32_t large)
 		r = &reserves[id];
 		r->usable = 0;
 		r->size = id == RES_POOL ? MIN(POOL_MAX, (small + (size_t)large) * PAGE_SIZE / 64) :
-			  bytes_for(id, id < RES_LARGE ? small : large);
+			  bytes_for(id, needs[id].large ? large : small);
 		whole.size += round_up(r->size, ALIGN_MAX);
 	}
 	at = mmap(NULL, whole.size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -63,11 +60,11 @@ static bool reserve_all(uint32_t small, uint32_t large)
 	whole.base = at;
 	heap.meta = (struct mafc_meta *)at;
 	at += META_HEADER;
-	for (i = 0; i < RES_COUNT; i++) {
-		if (order[i] == RES_PAGE_CLASS || order[i] == RES_SMALL || order[i] == RES_LARGE)
+	for (id = 0; id < RES_COUNT; id++) {
+		if (id == RES_PAGE_CLASS || id >= RES_SMALL)
 			at = (char *)round_up((uintptr_t)at + GUARD, GUARD);
-		reserves[order[i]].base = at;
-		at += round_up(reserves[order[i]].size, ALIGN_MAX);
+		reserves[id].base = at;
+		at += round_up(reserves[id].size, ALIGN_MAX);
 	}
 	/* Sparse: a huge page would hold 2 MiB for a few bytes. */
 	at = reserves[RES_PAGE_CLASS].base;
@@ -93,7 +90,7 @@ bool region_reserve(uint32_t max, uint32_t align)
 			return true;
 		small /= 2;
 		large /= 2;
-	} while (small >= PLAN_MIN_PAGES && large >= PLAN_MIN_PAGES);
+	} while (MIN(small, large) >= PAGES_MIN);
 	errno = ENOMEM;
 	return false;
 }
@@ -128,21 +125,14 @@ static bool reserve_grow(enum reserve_id id, size_t upto)
 	return true;
 }
 
-static bool grow_all(enum reserve_id id, enum reserve_id last, uint32_t pages)
+bool region_upto(bool large, uint32_t pages)
 {
-	while (id <= last && reserve_grow(id, bytes_for(id, pages)))
-		id++;
-	return id > last;
-}
+	unsigned id;
 
-bool region_small_upto(uint32_t pages)
-{
-	return grow_all(RES_SMALL, RES_SMALL_DIRTY, pages);
-}
-
-bool region_large_upto(uint32_t pages)
-{
-	return grow_all(RES_LARGE, RES_EXTENTS, pages);
+	for (id = 0; id < RES_COUNT; id++)
+		if (needs[id].large == large && !reserve_grow(id, bytes_for(id, pages)))
+			return false;
+	return true;
 }
 
 /* A free piece; here, unlike in blocks, nobody else writes. */
@@ -157,13 +147,12 @@ static size_t pool_used;
 
 void *pool_alloc(size_t bytes)
 {
-	unsigned i = __builtin_ctzl(bytes);
-	struct piece *p;
+	struct piece *p, **first = &pieces[__builtin_ctzl(bytes)];
 
 	lock_take(&pool_lock);
-	p = pieces[i];
+	p = *first;
 	if (p) {
-		pieces[i] = p->next;
+		*first = p->next;
 	} else {
 		pool_used = round_up(pool_used, MIN(bytes, 64UL));
 		if (reserve_grow(RES_POOL, pool_used + bytes)) {
@@ -177,11 +166,10 @@ void *pool_alloc(size_t bytes)
 
 void pool_free(void *p, size_t bytes)
 {
-	unsigned i = __builtin_ctzl(bytes);
-	struct piece *piece = p;
+	struct piece *piece = p, **first = &pieces[__builtin_ctzl(bytes)];
 
 	lock_take(&pool_lock);
-	piece->next = pieces[i];
-	pieces[i] = piece;
+	piece->next = *first;
+	*first = piece;
 	lock_drop(&pool_lock);
 }

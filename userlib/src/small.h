@@ -2,7 +2,6 @@
 /* small.h - the small region: its pages, spans, and what all threads share of a class */
 #ifndef MAFC_SMALL_H
 #define MAFC_SMALL_H
-
 #include "types.h"
 
 /* Where the kernel may come in between two of our steps.  A test makes that likely. */
@@ -103,5 +102,4 @@ void central_trim(void);
 /* Around a fork; central_unlock() also in the child. */
 void central_lock(void);
 void central_unlock(bool child);
-
 #endif

@@ -72,7 +72,7 @@ MAFC_EXPORT int API(malloc_trim)(size_t pad)
 
 static uint64_t large_blocks(void)
 {
-	return heap.meta ? load(&heap.meta->large_allocs) - load(&heap.meta->large_frees) : 0;
+	return heap_start() ? load(&heap.meta->large_allocs) - load(&heap.meta->large_frees) : 0;
 }
 
 MAFC_EXPORT struct mallinfo2 API(mallinfo2)(void)

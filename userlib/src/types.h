@@ -22,7 +22,6 @@
  */
 #ifndef MAFC_TYPES_H
 #define MAFC_TYPES_H
-
 #define _GNU_SOURCE	/* own headers come first */
 #include <errno.h>
 #include <stdbool.h>
@@ -75,11 +74,10 @@
 #define API(name)	name
 #endif
 #if __has_attribute(copy)
-#define COPY(of)	, copy(of)
+#define ALIAS(of)	__attribute__((alias(#of), visibility("default"), copy(of)))
 #else
-#define COPY(of)
+#define ALIAS(of)	__attribute__((alias(#of), visibility("default")))
 #endif
-#define ALIAS(of)	__attribute__((alias(#of), visibility("default") COPY(of)))
 
 /*
  * A mutex of one word, as the child of a fork can simply set it to 0.  Atomic instructions would
@@ -132,6 +130,8 @@ struct heap {
 	size_t large_bytes;
 	uint64_t *small_map;		/* page maps: a bit per page */
 	uint64_t *large_map;
+	uint64_t *small_dirty;		/* small pages that hold memory, where nobody compacts */
+	struct extent *extents;		/* by large page */
 	struct mafc_meta *meta;
 	const struct os *os;
 };
@@ -216,5 +216,4 @@ static inline uint64_t random_next(uint64_t *state)
 	*state = x;
 	return x * 0x2545f4914f6cdd1dULL;
 }
-
 #endif
