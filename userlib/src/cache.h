@@ -3,8 +3,8 @@
  * cache.h - a thread's own blocks; the common malloc and free in full
  *
  * A bin is a stack with a NULL below, so that a pop needs no other check for emptiness.  A thread
- * without a cache has bins that are both empty and full.  The owner says when it is in the middle of
- * something, with plain stores, as others empty its cache when it sleeps (cache_idle.c).
+ * without a cache has bins that are both empty and full.  The owner says, with plain stores, when
+ * it is in the middle of something: others empty its cache when it sleeps (cache_idle.c).
  */
 #ifndef MAFC_CACHE_H
 #define MAFC_CACHE_H
@@ -75,11 +75,8 @@ static inline bool cache_push(unsigned cls, void *p)
 void *cache_refill(unsigned cls, size_t size);
 /* The bin was full, or @p is on top of it already. */
 void cache_overflow(unsigned cls, void *p);
-/* Give all that the calling thread holds back, and what idle ones do. */
-void cache_trim(void);
-/* Around a fork. */
-void cache_lock(void);
+void cache_trim(void);	/* give all that this thread holds back, and what idle ones do */
+void cache_lock(void);	/* around a fork */
 void cache_unlock(bool child);
-/* Once, when the heap is ready. */
-void cache_init(void);
+void cache_init(void);	/* once, when the heap is ready */
 #endif

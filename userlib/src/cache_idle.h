@@ -22,22 +22,16 @@ struct cache {
 	bool suspect;			/* being taken away */
 };
 
-/* Guards the list of all caches, and my.bins of other threads. */
-extern struct lock idle_lock;
-/* Caches in use by threads that are awake, about. */
-extern uint32_t idle_awake;
+extern struct lock idle_lock;	/* guards the list of all caches, and my.bins of other threads */
+extern uint32_t idle_awake;	/* caches in use by threads that are awake, about */
 extern struct bin no_bins[NCLASSES];
 
 void idle_init(void);
 void idle_add(struct cache *c);
 void idle_remove(struct cache *c);
-/* The calling thread finds its bins taken away: it is awake again. */
-void idle_return(struct cache *c);
+void idle_return(struct cache *c);	/* finds its bins taken away: it is awake again */
 /* Now and then: empty some caches that have not moved; @all: all that can be. */
 void idle_visit(bool all);
-/* In the child of a fork, only @c is left. */
-void idle_forked(struct cache *c);
-
-/* Give all blocks and slots of a cache back. */
-void cache_empty(struct cache *c);
+void idle_forked(struct cache *c);	/* in the child of a fork, only @c is left */
+void cache_empty(struct cache *c);	/* give all blocks and slots back */
 #endif

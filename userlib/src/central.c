@@ -340,8 +340,8 @@ static void noinline next_span(struct batch *b, const void *p,
 }
 
 /*
- * Neighbours in a bin are often neighbours in a span, and are cleared together.  Where they are not,
- * each descriptor is a cache miss to be started early.
+ * Neighbours in a bin are often neighbours in a span, and are cleared together.  Where they are
+ * not, each descriptor is a cache miss to be started early.
  */
 void central_give(unsigned cls, void **blocks, unsigned n)
 {

@@ -2,9 +2,8 @@
 /*
  * classes.c - block sizes
  *
- * The fewer blocks a span has, the likelier it can be dropped or meshed.  So it is one page where 8
- * blocks fit, and only sizes that change the number of blocks per page are classes.  Above, spans
- * of 2 to 32 pages hold 15 down to 8 blocks: eight classes per doubling, at most 6 % unused.
+ * The fewer blocks a span has, the likelier it can be dropped or meshed: so it is one page where 8
+ * blocks fit.  Above, spans of 2 to 32 pages hold 15 down to 8: at most 6 % of a block are unused.
  */
 #include "types.h"
 

@@ -2,18 +2,14 @@
 /*
  * large.c - blocks of whole pages
  *
- * Extents with boundary tags (D. Knuth, TAOCP 1, 2.5), apart from the memory that they describe.
- * What was in use before ("dirty") is preferred: its pages are likely to be there still.  Dirty and
- * clean neighbours are not merged, so that it stays known what reads as zeros.  On the device the
- * kernel drops the pages of free extents by and by; very long ones are released at once.
+ * Extents with boundary tags (D. Knuth, TAOCP 1, 2.5).  What was in use before ("dirty") is
+ * preferred, as its pages are likely to be there, and not merged with what still reads as zeros.
  */
 #include "large.h"
 #include "program.h"
 
-/* Free extents may always hold so much (anonymous). */
-#define DIRTY_MIN	((16U << 20) >> PAGE_SHIFT)
-/* Blocks this long are moved by remapping; below, copying is faster. */
-#define REMAP_MIN	((size_t)1 << 20)
+#define DIRTY_MIN	((16U << 20) >> PAGE_SHIFT)	/* may always be free (anonymous) */
+#define REMAP_MIN	((size_t)1 << 20)		/* below, copying is faster */
 
 /* Guards the large page map, all tags and bins, and RES_LARGE and followers. */
 struct lock large_lock;

@@ -11,14 +11,12 @@ void *large_alloc(size_t size, size_t align, bool zero);
 /* @n blocks of a medium class; large_give() takes any. */
 unsigned large_take(unsigned cls, void **blocks, unsigned n);
 void large_give(void **blocks, unsigned n);
-/* Bytes of the block; 0: no block begins here. */
-size_t large_size(const void *p);
+size_t large_size(const void *p);	/* in bytes; 0: no block begins here */
 /* Make the block @size bytes long where it is; false: not possible. */
 bool large_resize(void *p, size_t size);
 /* A block of @size bytes with the contents of @p, which is freed; or NULL. */
 void *large_move(void *p, size_t size);
-/* Release free memory; bytes released. */
-size_t large_trim(void);
+size_t large_trim(void);	/* release free memory; bytes released */
 
 /* What begins or ends at a page. */
 enum extent_kind {
@@ -44,14 +42,12 @@ extern INTERNAL uint32_t extents_dirty;	/* pages of dirty extents */
 void extent_tag(uint32_t first, uint32_t pages, enum extent_kind kind);
 /* Put a free run into its bin, merged with free neighbours of its kind. */
 void extent_insert(uint32_t first, uint32_t pages, enum extent_kind kind);
-/* Take a free extent out of its bin; its length. */
-uint32_t extent_remove(uint32_t first);
+uint32_t extent_remove(uint32_t first);	/* take it out of its bin; its length */
 /* Cut @pages pages at a multiple of @align out of a free extent.  First page; 0: none fits. */
 uint32_t extent_find(enum extent_kind kind, uint32_t pages, uint32_t align);
 /* The same, from pages that never were in use. */
 uint32_t extent_extend(uint32_t pages, uint32_t align);
 /* Take the @pages pages from @first on, if these are free; not tagged yet. */
 bool extent_take_after(uint32_t first, uint32_t pages);
-/* A dirty extent of the longest kind, 0: none. */
-uint32_t extent_longest(void);
+uint32_t extent_longest(void);	/* a dirty one of the longest kind; 0: none */
 #endif

@@ -39,9 +39,9 @@ static void noinline *alloc_slow(size_t size)
 {
 	void *p = NULL;
 
-	if (likely(heap_start()) && size <= MEDIUM_MAX)
+	if (likely(heap_start()))
 		p = size <= SMALL_MAX ? cache_refill(class_of(size), size) :
-		    alloc_cached(class_of_pages[pages_of(size)], size);
+		    size <= MEDIUM_MAX ? alloc_cached(class_of_pages[pages_of(size)], size) : NULL;
 	/* Also when the small region is full. */
 	if (unlikely(!p))
 		return alloc_large(size, GRAIN, false);

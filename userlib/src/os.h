@@ -23,8 +23,8 @@ bool os_device_start(void);
 bool os_anon_start(void);
 
 /*
- * In the order of addresses; the first three follow the header of the meta region.  What is of large
- * pages is guarded by large_lock, RES_POOL by pool_lock, the rest by pages_lock.
+ * In the order of addresses; the first three follow the header of the meta region.  What is of
+ * large pages is guarded by large_lock, RES_POOL by pool_lock, the rest by pages_lock.
  */
 enum reserve_id {
 	RES_SMALL_MAP, RES_LARGE_MAP, RES_SPANS,
@@ -44,13 +44,12 @@ extern INTERNAL struct reserve reserves[RES_COUNT];
 #define META_HEADER	ALIGN_MAX	/* room for heap.meta */
 
 /*
- * Reserve address space for all: regions of at most @max pages, a multiple of @align, apart from each
- * other and aligned to 2 MiB.  False, with errno set: not even for the smallest.
+ * Reserve address space for all: regions of at most @max pages, a multiple of @align, apart from
+ * each other and aligned to 2 MiB.  False, with errno set: not even for the smallest.
  */
 bool region_reserve(uint32_t max, uint32_t align);
 void region_unreserve(void);
-/* Make room for a meta region at another place. */
-void region_drop_meta(void);
+void region_drop_meta(void);	/* make room for a meta region at another place */
 /* Make all that belongs to the large, or small, pages [0, @pages) usable. */
 bool region_upto(bool large, uint32_t pages);
 
@@ -59,22 +58,18 @@ extern struct lock pool_lock;
 void *pool_alloc(size_t bytes);
 void pool_free(void *p, size_t bytes);
 
-/*
- * How much free memory is more than is needed, where nobody but us gives it back: half of the
- * pages that stayed free all through an epoch.  Guarded by its user's lock.
- */
+/* Free memory to be given back, where only we do: half of what was free all through an epoch. */
 struct surplus {
 	uint32_t low;	/* fewest that were free in this epoch */
 	uint32_t calls;	/* to look at the clock now and then only */
 	uint64_t until;	/* end of the epoch, in milliseconds */
 };
 
-/* @pages are free after some were taken. */
 static inline void surplus_taken(struct surplus *s, uint32_t pages)
 {
 	s->low = MIN(s->low, pages);
 }
 
-/* @pages are free after some were freed; how many of them are to be released. */
+/* @pages are free, after some were taken (above) or freed: how many of them are to be released. */
 uint32_t surplus_freed(struct surplus *s, uint32_t pages);
 #endif

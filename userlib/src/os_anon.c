@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/*
- * os_anon.c - the backend without a device: anonymous memory, which nobody compacts
- *
- * The meta region looks as if from the kernel, so that nothing above this file needs to know.
- */
+/* os_anon.c - the backend without a device: anonymous memory, which nobody compacts */
 #include "os.h"
 #include <sys/mman.h>
 #include <time.h>

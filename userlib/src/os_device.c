@@ -2,10 +2,9 @@
 /*
  * os_device.c - the backend on /dev/mafc
  *
- * The device is closed once the regions are mapped, as programs close descriptors that they did not
- * open.  The rare ioctl opens it again, and does without where that fails (chroot, seccomp, user).
- * System calls are made by number: those of libc are cancellation points, and no thread may end in
- * the middle of malloc.
+ * The device is closed once the regions are mapped, as programs close what they did not open.  The
+ * rare ioctl opens it again, and does without where that fails.  System calls are made by number:
+ * those of libc are cancellation points.
  */
 #include "os.h"
 #include "program.h"

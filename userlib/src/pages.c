@@ -2,9 +2,8 @@
 /*
  * pages.c - which pages of the small region are in use
  *
- * First fit on the page map: low addresses are used again first, so that descriptors and page
- * tables stay dense.  We alone set bits, under pages_lock.  The kernel clears those of spans that
- * it dissolved, at any time; what the hints hide of that is found by the full scan before growth.
+ * First fit on the page map, so that descriptors and page tables stay dense.  We alone set bits;
+ * the kernel clears those of spans that it dissolved, at any time: the scan before growth finds it.
  * A run, a power of two, lies within one word of the map.
  */
 #include "os.h"

@@ -25,22 +25,17 @@ void options_read(void);
 
 /* One line on stderr: strings, up to a NULL; what does not fit is left out. */
 void report_line(const char *s, ...);
-/* The digits of @v, in @digits. */
 #define DIGITS 24
 const char *report_number(char *digits, uint64_t v, unsigned base);
-/* "mafc: @what (@name)" */
-void report_note(const char *what, const char *name);
+void report_note(const char *what, const char *name);	/* "mafc: @what (@name)" */
 /* The program did something wrong with @p: one line, then abort by default. */
 void report_misuse(const char *what, const void *p);
 
-/* MAFC_DEBUG=1: fill a new block of @size bytes with junk. */
-void debug_new(void *p, size_t size);
-/*
- * Keep the freed block @p for a while.  Returns the block that was kept the longest, unharmed or
- * reported, to be freed in its place; NULL: none yet.
- */
-void *debug_keep(void *p, size_t size);
+/* MAFC_DEBUG=1 */
 extern struct lock debug_lock;
+void debug_new(void *p, size_t size);	/* fill it with junk */
+/* Keep the freed block @p; the one kept the longest, reported if harmed, to be freed, or NULL. */
+void *debug_keep(void *p, size_t size);
 
 /* malloc() at a multiple of @align, a power of two. */
 void *alloc_aligned(size_t align, size_t size);

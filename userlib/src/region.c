@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/*
- * region.c - address space: all reserved at the start, so that nothing ever moves; made usable in
- * steps, as usable means paid for with strict overcommit.  From it, memory of our own.
- */
+/* region.c - address space: reserved at the start, usable in steps, as that may mean paid for */
 #include "large.h"
 #include "os.h"
 #include "program.h"

@@ -18,24 +18,14 @@ void mafc_test_race(void);
 
 extern struct lock pages_lock;
 
-/*
- * Take up to @want runs of @n pages each (a power of two, at most 32) and store the first page of
- * each.  Returns how many; 0: out of memory.
- */
+/* Take up to @want runs of @n pages (2^i, at most 32); their first pages; 0: out of memory. */
 unsigned pages_take(unsigned n, unsigned want, uint32_t *runs);
-/* Free @n pages.  Their spans are gone, from NONE on. */
-void pages_give(uint32_t first, unsigned n);
-/* Pages below this have been in use at some time. */
-uint32_t pages_top(void);
-/* Pages that hold memory: in use, or free and not yet given back. */
-uint32_t pages_held(void);
-/* Give all free pages back to the system; bytes given. */
-size_t pages_trim(void);
+void pages_give(uint32_t first, unsigned n);	/* their spans are gone, from NONE on */
+uint32_t pages_top(void);	/* pages below have been in use at some time */
+uint32_t pages_held(void);	/* pages in use, or free and not yet given back */
+size_t pages_trim(void);	/* give all free pages back to the system; bytes given */
 
-/*
- * span.c: the rules of the state word and of the bitmap are in the uapi header.  Here and in span.c
- * is all that touches either; central.c alone calls for a change of state.
- */
+/* span.c: all that touches state word and bitmap, by the rules of the uapi header. */
 
 /* Our use of mafc_span.lib[]. */
 #define span_next(s)	((s)->lib[0])	/* page number of a span, 0: none */
@@ -88,17 +78,14 @@ uint64_t span_clear(struct mafc_span *s, unsigned word, uint64_t mask, struct ma
 /* Is @p a block in use, or in a cache?  One that is being meshed may not seem so. */
 bool span_holds(const void *p);
 
-/* central.c */
-
-/* Hand out up to @want blocks; 0: out of memory.  @size was asked for: for the statistics. */
+/* central.c: up to @want blocks; 0: out of memory.  @size was asked for: for the statistics. */
 unsigned central_take(unsigned cls, void **blocks, unsigned want, size_t size);
 void central_give(unsigned cls, void **blocks, unsigned n);
 /* Keep a thread's blocks for others, as they are; false: enough are kept. */
 bool central_pass(unsigned cls, void **blocks, unsigned n);
 /* Take back what was kept and nobody has wanted since the last call; or @all. */
 void central_settle(bool all);
-/* Give all empty spans up. */
-void central_trim(void);
+void central_trim(void);	/* give all empty spans up */
 /* Around a fork; central_unlock() also in the child. */
 void central_lock(void);
 void central_unlock(bool child);

@@ -74,11 +74,7 @@ static uint64_t claim_word(struct mafc_span *s, unsigned word, unsigned blocks, 
 	return take ? take & ~bits_set(&s->bitmap[word], take) : 0;
 }
 
-/*
- * Equal bitmaps, as of a program that frees every second block, do not mesh, but shifted ones do.
- * So the order starts at a random place; else it is that of the addresses, which the hardware
- * prefetches, the last block first, as bins are stacks.
- */
+/* By address, the last first, but from a random place on, as equal bitmaps do not mesh. */
 unsigned span_claim(struct mafc_span *s, void **blocks, unsigned want, uint64_t random)
 {
 	const struct size_class *c = &classes[load(&s->size_class)];

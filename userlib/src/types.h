@@ -79,10 +79,7 @@
 #define ALIAS(of)	__attribute__((alias(#of), visibility("default")))
 #endif
 
-/*
- * A mutex of one word, as the child of a fork can simply set it to 0.  Atomic instructions would
- * take most of an empty section: a process without a second thread does without.
- */
+/* A mutex that the child of a fork can set to 0; not atomic while there is one thread. */
 struct lock {
 	uint32_t word;	/* 0 free, 1 held, 2 held and somebody may be asleep on it */
 };
