@@ -1,9 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/*
- * compat.h - the only place that asks for the kernel version
- *
- * Supported: 6.1 (Debian 12) to 6.12 (Debian's newer kernels).
- */
+/* compat.h - the only place that asks for the kernel version: 6.1 (Debian 12) to 6.12 */
 #ifndef MAFC_COMPAT_H
 #define MAFC_COMPAT_H
 

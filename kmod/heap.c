@@ -12,17 +12,11 @@
 atomic64_t mafc_total[MAFC_N_COUNTERS];
 atomic64_t mafc_away_max;
 
-/* All heaps that are not dead. @by_mm has its own lock and RCU. */
-static struct heaps {
-	struct mutex lock;
-	struct list_head list;
-	unsigned int count;
-	struct xarray by_mm;
-} heaps = {
-	.lock = __MUTEX_INITIALIZER(heaps.lock),
-	.list = LIST_HEAD_INIT(heaps.list),
-	.by_mm = XARRAY_INIT(heaps.by_mm, 0),
-};
+/* The heaps that are not dead, in the order of their creation, and by mm (with RCU). */
+static DEFINE_MUTEX(heaps_lock);	/* of list and count */
+static LIST_HEAD(heaps_list);
+static unsigned int heaps_count;
+static DEFINE_XARRAY(heaps_by_mm);
 
 static unsigned long mm_key(const struct mm_struct *mm)
 {
@@ -35,7 +29,7 @@ struct mafc_heap *mafc_heap_find(struct mm_struct *mm)
 	struct mafc_heap *heap;
 
 	rcu_read_lock();
-	heap = xa_load(&heaps.by_mm, mm_key(mm));
+	heap = xa_load(&heaps_by_mm, mm_key(mm));
 	if (heap && !refcount_inc_not_zero(&heap->refs))
 		heap = NULL;
 	rcu_read_unlock();
@@ -146,14 +140,14 @@ static struct mafc_heap *heap_alloc(struct mm_struct *mm, struct inode *inode)
 /* Makes the heap known; from here on others may find it. */
 static int heap_register(struct mafc_heap *heap)
 {
-	int err = xa_insert(&heaps.by_mm, mm_key(heap->mm), heap, GFP_KERNEL_ACCOUNT);
+	int err = xa_insert(&heaps_by_mm, mm_key(heap->mm), heap, GFP_KERNEL_ACCOUNT);
 
 	if (err)
 		return err == -EBUSY ? -EEXIST : err;
-	mutex_lock(&heaps.lock);
-	list_add_tail(&heap->node, &heaps.list);
-	heaps.count++;
-	mutex_unlock(&heaps.lock);
+	mutex_lock(&heaps_lock);
+	list_add_tail(&heap->node, &heaps_list);
+	heaps_count++;
+	mutex_unlock(&heaps_lock);
 	return 0;
 }
 
@@ -196,11 +190,11 @@ struct mafc_heap *mafc_heap_fork(struct mafc_heap *parent, struct mm_struct *mm)
 /* The last mapping is gone: frees the pages and drops the table's reference. May sleep. */
 void mafc_heap_kill(struct mafc_heap *heap)
 {
-	xa_erase(&heaps.by_mm, mm_key(heap->mm));
-	mutex_lock(&heaps.lock);
+	xa_erase(&heaps_by_mm, mm_key(heap->mm));
+	mutex_lock(&heaps_lock);
 	list_del_init(&heap->node);
-	heaps.count--;
-	mutex_unlock(&heaps.lock);
+	heaps_count--;
+	mutex_unlock(&heaps_lock);
 
 	/* Whoever is at work finishes; whoever comes later sees it is dead. */
 	mutex_lock(&heap->motion);
@@ -223,16 +217,16 @@ struct mafc_heap *mafc_heap_next(struct mafc_heap *prev)
 	struct list_head *next = NULL;
 	struct mafc_heap *heap = NULL;
 
-	mutex_lock(&heaps.lock);
+	mutex_lock(&heaps_lock);
 	if (!prev)
-		next = heaps.list.next;
+		next = heaps_list.next;
 	else if (!list_empty(&prev->node))
 		next = prev->node.next;
-	if (next && next != &heaps.list) {
+	if (next && next != &heaps_list) {
 		heap = list_entry(next, struct mafc_heap, node);
 		refcount_inc(&heap->refs);
 	}
-	mutex_unlock(&heaps.lock);
+	mutex_unlock(&heaps_lock);
 	if (prev)
 		mafc_heap_put(prev);
 	return heap;
@@ -240,7 +234,7 @@ struct mafc_heap *mafc_heap_next(struct mafc_heap *prev)
 
 unsigned int mafc_heaps_count(void)
 {
-	return READ_ONCE(heaps.count);
+	return READ_ONCE(heaps_count);
 }
 
 /* Physical memory of a heap, bytes, meta region and free frames included. */

@@ -1,29 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * sysfs.c - tunables and counters under /sys/class/misc/mafc
- *
- * Documentation/ABI/testing/sysfs-class-misc-mafc describes each file.
- */
+/* sysfs.c - tunables and counters, see Documentation/ABI/testing/sysfs-class-misc-mafc */
 #include <linux/device.h>
 #include <linux/kstrtox.h>
 #include <linux/sysfs.h>
 
 #include "mafc.h"
 
-/* Whether the compactor works at all. */
-unsigned int mafc_enable = 1;
-
-/* External fragmentation, per cent, from which on it works on a heap. */
-unsigned int mafc_threshold_percent = 5;
-
-/* CPU time it may use, in per cent of one CPU; 0 switches it off. */
-unsigned int mafc_budget_percent = 1;
-
-/* Time between two visits to a heap that changes, milliseconds. */
-unsigned int mafc_interval_ms = 1000;
-
-/* Bounds of the states Low, Medium and High of the model, per cent. */
-unsigned int mafc_medium_percent = 10;
+unsigned int mafc_enable = 1;		/* whether the compactor works at all */
+unsigned int mafc_threshold_percent = 5; /* fragmentation from which on it works on a heap */
+unsigned int mafc_budget_percent = 1;	/* CPU time it may use, of one CPU; 0 switches it off */
+unsigned int mafc_interval_ms = 1000;	/* between two visits to a heap that changes */
+unsigned int mafc_medium_percent = 10;	/* bounds of the model's states */
 unsigned int mafc_high_percent = 25;
 
 static ssize_t store_uint(const char *buf, size_t count, unsigned int *value,
@@ -42,13 +29,11 @@ static ssize_t store_uint(const char *buf, size_t count, unsigned int *value,
 }
 
 #define TUNABLE(name, min, max)						\
-static ssize_t name##_show(struct device *dev,				\
-			   struct device_attribute *attr, char *buf)	\
+static ssize_t name##_show(struct device *dev, struct device_attribute *attr, char *buf) \
 {									\
 	return sysfs_emit(buf, "%u\n", READ_ONCE(mafc_##name));		\
 }									\
-static ssize_t name##_store(struct device *dev,				\
-			    struct device_attribute *attr,		\
+static ssize_t name##_store(struct device *dev, struct device_attribute *attr, \
 			    const char *buf, size_t count)		\
 {									\
 	return store_uint(buf, count, &mafc_##name, min, max);		\
@@ -66,16 +51,11 @@ static DEVICE_ATTR_RW(name);
 #define ATTRIBUTE(name, ...)	&dev_attr_##name.attr,
 
 TUNABLES(TUNABLE)
-
 static struct attribute *tunables[] = { TUNABLES(ATTRIBUTE) NULL };
-
-static const struct attribute_group tunables_group = {
-	.attrs = tunables,
-};
+static const struct attribute_group tunables_group = { .attrs = tunables };
 
 #define COUNTER(name, value)						\
-static ssize_t name##_show(struct device *dev,				\
-			   struct device_attribute *attr, char *buf)	\
+static ssize_t name##_show(struct device *dev, struct device_attribute *attr, char *buf) \
 {									\
 	return sysfs_emit(buf, "%llu\n", (u64)(value));			\
 }									\
@@ -95,13 +75,8 @@ static DEVICE_ATTR_RO(name);
 	C(compactor_cpu_ns, mafc_compactor_cpu_ns())
 
 COUNTERS(COUNTER)
-
 static struct attribute *counters[] = { COUNTERS(ATTRIBUTE) NULL };
-
-static const struct attribute_group counters_group = {
-	.name = "counters",
-	.attrs = counters,
-};
+static const struct attribute_group counters_group = { .name = "counters", .attrs = counters };
 
 static ssize_t held_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
@@ -117,15 +92,8 @@ static ssize_t held_show(struct device *dev, struct device_attribute *attr, char
 static DEVICE_ATTR_RO(held);
 
 static struct attribute *nodes[] = { &dev_attr_held.attr, NULL };
-
-static const struct attribute_group nodes_group = {
-	.name = "nodes",
-	.attrs = nodes,
-};
+static const struct attribute_group nodes_group = { .name = "nodes", .attrs = nodes };
 
 const struct attribute_group *mafc_sysfs_groups[] = {
-	&tunables_group,
-	&counters_group,
-	&nodes_group,
-	NULL,
+	&tunables_group, &counters_group, &nodes_group, NULL
 };
