@@ -48,10 +48,7 @@ static bool may_inspect(struct task_struct *task)
 	return ok;
 }
 
-/*
- * The same, by a pid of the caller's namespace; or an ERR_PTR: -ESRCH, -EPERM, -ENODEV (no
- * heap).
- */
+/* By a pid of the caller's namespace; or an ERR_PTR: -ESRCH, -EPERM, -ENODEV (no heap). */
 struct mafc_heap *mafc_heap_find_pid(pid_t pid)
 {
 	struct pid *p = find_get_pid(pid);
@@ -92,12 +89,6 @@ void mafc_heap_put(struct mafc_heap *heap)
 		heap_free(heap);
 }
 
-/* Pages of page map for a region. */
-static u32 map_pages(u32 pages)
-{
-	return pages / (8 * PAGE_SIZE);
-}
-
 static void heap_layout(struct mafc_heap *heap, u32 small, u32 large)
 {
 	u32 header = DIV_ROUND_UP(sizeof(struct mafc_meta), PAGE_SIZE);
@@ -105,8 +96,8 @@ static void heap_layout(struct mafc_heap *heap, u32 small, u32 large)
 	heap->pages[MAFC_SMALL] = small;
 	heap->pages[MAFC_LARGE] = large;
 	heap->map[MAFC_SMALL] = header;
-	heap->map[MAFC_LARGE] = header + map_pages(small);
-	heap->spans = heap->map[MAFC_LARGE] + map_pages(large);
+	heap->map[MAFC_LARGE] = header + small / (8 * PAGE_SIZE);
+	heap->spans = heap->map[MAFC_LARGE] + large / (8 * PAGE_SIZE);
 	heap->pages[MAFC_META] = heap->spans + small / MAFC_SPANS_PER_PAGE;
 }
 
@@ -137,20 +128,6 @@ static struct mafc_heap *heap_alloc(struct mm_struct *mm, struct inode *inode)
 	return heap;
 }
 
-/* Makes the heap known; from here on others may find it. */
-static int heap_register(struct mafc_heap *heap)
-{
-	int err = xa_insert(&heaps_by_mm, mm_key(heap->mm), heap, GFP_KERNEL_ACCOUNT);
-
-	if (err)
-		return err == -EBUSY ? -EEXIST : err;
-	mutex_lock(&heaps_lock);
-	list_add_tail(&heap->node, &heaps_list);
-	heaps_count++;
-	mutex_unlock(&heaps_lock);
-	return 0;
-}
-
 /*
  * A heap for @mm, which will map @inode, with regions of sizes that were checked. Return: the
  * heap with a reference for the caller, or an ERR_PTR: -EEXIST, -ENOMEM.
@@ -165,21 +142,25 @@ struct mafc_heap *mafc_heap_create(struct mm_struct *mm, struct inode *inode,
 		return ERR_PTR(-ENOMEM);
 	heap_layout(heap, small_pages, large_pages);
 	refcount_inc(&heap->refs);
-	err = heap_register(heap);
+	/* From here on others may find it. */
+	err = xa_insert(&heaps_by_mm, mm_key(mm), heap, GFP_KERNEL_ACCOUNT);
 	if (err) {
 		heap_free(heap);
-		return ERR_PTR(err);
+		return ERR_PTR(err == -EBUSY ? -EEXIST : err);
 	}
+	mutex_lock(&heaps_lock);
+	list_add_tail(&heap->node, &heaps_list);
+	heaps_count++;
+	mutex_unlock(&heaps_lock);
 	return heap;
 }
 
 /* An empty heap for a forked process, with a reference for the caller; or NULL. */
 struct mafc_heap *mafc_heap_fork(struct mafc_heap *parent, struct mm_struct *mm)
 {
-	struct mafc_heap *child;
+	struct mafc_heap *child = mafc_heap_create(mm, parent->inode, parent->pages[MAFC_SMALL],
+						   parent->pages[MAFC_LARGE]);
 
-	child = mafc_heap_create(mm, parent->inode, parent->pages[MAFC_SMALL],
-				 parent->pages[MAFC_LARGE]);
 	if (IS_ERR(child))
 		return NULL;
 	child->cow = true;

@@ -67,10 +67,7 @@ static int mafc_mmap(struct file *file, struct vm_area_struct *vma)
 	if (heap->inode != inode || !(vma->vm_flags & VM_SHARED) ||
 	    vma->vm_pgoff >> 32 >= MAFC_REGIONS || index + vma_pages(vma) > heap->pages[region])
 		goto out;
-	/*
-	 * The first mapping takes over from the file, which counted as one.
-	 * A heap that lost its last mapping is dead and gets no other.
-	 */
+	/* The first takes over from the file, which counted as one; a dead heap gets no other. */
 	err = -ENODEV;
 	if (cmpxchg(&inode->i_private, heap, NULL) == heap)
 		mafc_heap_put(heap);
@@ -217,15 +214,13 @@ static int ioctl_policy(struct file *file, struct mafc_heap *heap, union mafc_ar
 	return 0;
 }
 
-/* @flags: that it knows. @size, @min: of its structure now, and of the first version */
+/* An ioctl; @fn gets the structure checked for size and flags, and writes results to it. */
 struct mafc_ioctl {
-	/* Gets the structure checked for size and flags, and writes results to it. */
 	int (*fn)(struct file *file, struct mafc_heap *heap, union mafc_arg *arg);
-	/* It gets the caller's heap, without which there is -ENODEV; else NULL. */
-	bool heap;
-	u32 flags;
-	size_t size;
-	size_t min;
+	bool heap;	/* it gets the caller's heap, without which there is -ENODEV; else NULL */
+	u32 flags;	/* that it knows */
+	size_t size;	/* of the structure now */
+	size_t min;	/* of its first version */
 };
 
 #define MAFC_IOCTL(cmd, _fn, type, last, _heap, _flags)			\
@@ -283,9 +278,7 @@ static long mafc_ioctl(struct file *file, unsigned int cmd, unsigned long ptr)
 	err = op->fn(file, heap, &arg);
 	if (heap)
 		mafc_heap_put(heap);
-	if (err && err != -EINTR)
-		return err;
-	if (copy_to_user(user, &arg, min_t(size_t, size, op->size)))
+	if ((!err || err == -EINTR) && copy_to_user(user, &arg, min_t(size_t, size, op->size)))
 		return -EFAULT;
 	return err;
 }

@@ -35,16 +35,6 @@ bool mafc_span_valid(const struct mafc_heap *heap, u32 index, const struct mafc_
 	       (u64)index + d->npages <= heap->pages[MAFC_SMALL];
 }
 
-/* Sets bits @first to @last, which may be in different words. */
-static void mask_range(u64 mask[BITMAP_WORDS], unsigned int first, unsigned int last)
-{
-	unsigned int w;
-
-	for (w = first / 64; w <= last / 64; w++)
-		mask[w] |= GENMASK_ULL(w == last / 64 ? last % 64 : 63,
-				       w == first / 64 ? first % 64 : 0);
-}
-
 /* The blocks that lie in page @page of a span of valid geometry, in part or whole. */
 void mafc_span_page_mask(const struct mafc_span *d, unsigned int page, u64 mask[BITMAP_WORDS])
 {
@@ -53,7 +43,7 @@ void mafc_span_page_mask(const struct mafc_span *d, unsigned int page, u64 mask[
 
 	memset(mask, 0, BITMAP_WORDS * sizeof(u64));
 	if (first < d->nblocks)
-		mask_range(mask, first, min(last, d->nblocks - 1U));
+		bitmap_set((unsigned long *)mask, first, min(last + 1, d->nblocks + 0U) - first);
 }
 
 static void read_geometry(struct mafc_span *geo, const struct mafc_span *s)
@@ -198,9 +188,7 @@ unsigned int mafc_ring_exclusive(struct mafc_heap *heap, u32 slot)
 		n++;
 		s = mafc_ring_next(heap, s);
 	} while (s != slot);
-	if (atomic_read(&mafc_frame(mafc_entry_page(e))->owners) != n)
-		return 0;
-	return n;
+	return atomic_read(&mafc_frame(mafc_entry_page(e))->owners) == n ? n : 0;
 }
 
 /* Are all frames different? Always so, unless the process made up overlapping spans. */
@@ -242,8 +230,7 @@ static int mesh_check(struct mesh *m)
 		if (page_to_nid(m->to[j]) != page_to_nid(m->from[j]))
 			return -EXDEV;
 	}
-	for (s = mafc_ring_next(m->heap, slot); s != slot;
-	     s = mafc_ring_next(m->heap, s))
+	for (s = mafc_ring_next(m->heap, slot); s != slot; s = mafc_ring_next(m->heap, s))
 		if (!mafc_span(m->heap, mafc_slot_index(s), true))
 			return -EBUSY;
 	return 0;
@@ -260,16 +247,16 @@ static int mesh_claim(struct mesh *m)
 	return 0;
 }
 
-static void mesh_unclaim(struct mesh *m)
-{
-	span_shift(m->s, MAFC_SPAN_BUSY, MAFC_SPAN_IDLE, 0, 0);
-	span_shift(m->d, MAFC_SPAN_BUSY, MAFC_SPAN_IDLE, 0, 0);
-}
-
 static void word_andnot(u64 *word, u64 bits)
 {
 	if (bits)
 		atomic64_andnot(bits, (atomic64_t *)word);
+}
+
+static void mesh_unmerge(struct mesh *m, unsigned int words)
+{
+	while (words--)
+		word_andnot(&m->d->bitmap[words], m->bits[words]);
 }
 
 /* Step 2.  Undone by mesh_unmerge(). */
@@ -279,61 +266,66 @@ static int mesh_merge(struct mesh *m)
 	unsigned int w;
 	u64 old;
 
-	mask_range(mask, 0, m->geo.nblocks - 1);
+	bitmap_set((unsigned long *)mask, 0, m->geo.nblocks);
 	for (w = 0; w < BITMAP_WORDS; w++)
 		m->bits[w] = READ_ONCE(m->s->bitmap[w]) & mask[w];
 	for (w = 0; w < BITMAP_WORDS; w++) {
 		if (!m->bits[w])
 			continue;
 		old = atomic64_fetch_or(m->bits[w], (atomic64_t *)&m->d->bitmap[w]);
-		if (!(old & m->bits[w]))
-			continue;
-		word_andnot(&m->d->bitmap[w], m->bits[w] & ~old);
-		while (w--)
-			word_andnot(&m->d->bitmap[w], m->bits[w]);
-		return -EAGAIN;
+		if (old & m->bits[w]) {
+			word_andnot(&m->d->bitmap[w], m->bits[w] & ~old);
+			mesh_unmerge(m, w);
+			return -EAGAIN;
+		}
 	}
 	return 0;
 }
 
-static void mesh_unmerge(struct mesh *m)
-{
-	unsigned int w;
-
-	for (w = 0; w < BITMAP_WORDS; w++)
-		word_andnot(&m->d->bitmap[w], m->bits[w]);
-}
-
-/* Freezes all of the pages, or none if one is in use. */
-static int freeze_all(struct mafc_heap *heap, struct page **page, unsigned int n)
+/*
+ * Step 3: takes the frames of @n slots from @slot on, and of their rings, away and freezes them.
+ * @first: where the ring of each begins in the motion, and the end.
+ */
+static int frames_take(struct mafc_heap *heap, u32 slot, unsigned int n, u16 first[],
+		       struct page *page[])
 {
 	unsigned int j;
+	int err = 0;
 
+	for (j = 0; j < n; j++) {
+		first[j] = heap->mo.n;
+		err = mafc_motion_ring(heap, slot + j, false);
+		if (err)
+			goto undo;
+		page[j] = mafc_entry_page(heap->mo.s[first[j]].entry);
+	}
+	first[n] = heap->mo.n;
+	mafc_motion_zap(heap, true);
 	for (j = 0; j < n; j++) {
 		if (mafc_motion_freeze(heap, page[j]))
 			continue;
 		while (j--)
 			page_ref_unfreeze(page[j], 1);
-		return -EBUSY;
+		err = -EBUSY;
+		goto undo;
 	}
 	return 0;
+undo:
+	mafc_motion_end(heap);
+	return err;
 }
 
-/* Step 3. */
-static int mesh_take(struct mesh *m)
+/* Ends the motion, and frees what frames_take() took. */
+static void frames_free(struct mafc_heap *heap, unsigned int n, const u16 first[],
+			struct page *page[])
 {
 	unsigned int j;
-	int err;
 
-	for (j = 0; j < m->geo.npages; j++) {
-		m->first[j] = m->heap->mo.n;
-		err = mafc_motion_ring(m->heap, mafc_slot(MAFC_SMALL, m->src + j), false);
-		if (err)
-			return err;
+	mafc_motion_end(heap);
+	for (j = 0; j < n; j++) {
+		page_ref_unfreeze(page[j], 1);
+		mafc_frame_put(heap->pool, page[j], first[j + 1] - first[j]);
 	}
-	m->first[j] = m->heap->mo.n;
-	mafc_motion_zap(m->heap, true);
-	return freeze_all(m->heap, m->from, m->geo.npages);
 }
 
 /* Step 4. */
@@ -349,8 +341,7 @@ static void mesh_redirect(struct mesh *m)
 		m->live[w] = m->bits[w] & now;
 		word_andnot(&m->d->bitmap[w], m->bits[w] & ~now);
 	}
-	for (s = mafc_ring_next(m->heap, slot); s != slot;
-	     s = mafc_ring_next(m->heap, s))
+	for (s = mafc_ring_next(m->heap, slot); s != slot; s = mafc_ring_next(m->heap, s))
 		WRITE_ONCE(mafc_span(m->heap, mafc_slot_index(s), true)->canonical, m->dst);
 }
 
@@ -383,9 +374,8 @@ static void mesh_publish(struct mesh *m)
 	unsigned int block, i, j, n;
 	struct mafc_heap *heap = m->heap;
 
-	for (block = 0; block < m->geo.nblocks; block++)
-		if (m->live[block / 64] & (1ULL << (block % 64)))
-			mesh_copy_block(m, block);
+	for_each_set_bit(block, (unsigned long *)m->live, m->geo.nblocks)
+		mesh_copy_block(m, block);
 	for (j = 0; j < m->geo.npages; j++) {
 		u32 src = mafc_slot(MAFC_SMALL, m->src + j);
 		u32 dst = mafc_slot(MAFC_SMALL, m->dst + j);
@@ -398,11 +388,7 @@ static void mesh_publish(struct mesh *m)
 		for (i = m->first[j]; i < m->first[j + 1]; i++)
 			mafc_motion_set(heap, i, (unsigned long)m->to[j] | MAFC_E_MESHED);
 	}
-	mafc_motion_end(heap);
-	for (j = 0; j < m->geo.npages; j++) {
-		page_ref_unfreeze(m->from[j], 1);
-		mafc_frame_put(heap->pool, m->from[j], m->first[j + 1] - m->first[j]);
-	}
+	frames_free(heap, m->geo.npages, m->first, m->from);
 }
 
 static int mesh_do(struct mesh *m)
@@ -411,10 +397,9 @@ static int mesh_do(struct mesh *m)
 
 	if (err)
 		return err;
-	err = mesh_take(m);
+	err = frames_take(m->heap, mafc_slot(MAFC_SMALL, m->src), m->geo.npages, m->first, m->from);
 	if (err) {
-		mafc_motion_end(m->heap);
-		mesh_unmerge(m);
+		mesh_unmerge(m, BITMAP_WORDS);
 		return err;
 	}
 	mesh_redirect(m);
@@ -424,20 +409,17 @@ static int mesh_do(struct mesh *m)
 
 static int mesh_try(struct mesh *m)
 {
-	int err;
+	int err = same_geometry(m) ? mesh_check(m) : -EINVAL;
 
-	if (!same_geometry(m))
-		return -EINVAL;
-	err = mesh_check(m);
-	if (err)
-		return err;
-	err = mesh_claim(m);
+	if (!err)
+		err = mesh_claim(m);
 	if (err)
 		return err;
 	/* The library may have used them for something else before. */
 	err = same_geometry(m) ? mesh_do(m) : -EAGAIN;
 	if (err) {
-		mesh_unclaim(m);
+		span_shift(m->s, MAFC_SPAN_BUSY, MAFC_SPAN_IDLE, 0, 0);
+		span_shift(m->d, MAFC_SPAN_BUSY, MAFC_SPAN_IDLE, 0, 0);
 		return err;
 	}
 	span_shift(m->s, MAFC_SPAN_BUSY, MAFC_SPAN_MESHED, 0, MAFC_SPAN_ROOT);
@@ -515,8 +497,7 @@ static int members(struct mafc_heap *heap, u32 root, u32 npages, u32 *member)
 	do {
 		index = mafc_slot_index(s);
 		d = mafc_span(heap, index, true);
-		if (n == MAFC_MOTION_MAX || index + npages > heap->pages[MAFC_SMALL] ||
-		    !retire_possible(heap, index, npages))
+		if (n == MAFC_MOTION_MAX || !retire_possible(heap, index, npages))
 			return -EBUSY;
 		if (index != root && (MAFC_SPAN_STATE(READ_ONCE(d->state)) != MAFC_SPAN_MESHED ||
 				      READ_ONCE(d->canonical) != root))
@@ -540,35 +521,37 @@ static bool span_empty(const struct mafc_span *s)
 static int dissolve_pages(struct mafc_heap *heap, u32 root, u32 npages)
 {
 	struct page *page[MAFC_SPAN_PAGES_MAX];
-	u16 owners[MAFC_SPAN_PAGES_MAX];
-	unsigned int i, j, n = 0, before;
-	int err = 0;
+	u16 first[MAFC_SPAN_PAGES_MAX + 1];
+	unsigned int i;
+	int err = frames_take(heap, mafc_slot(MAFC_SMALL, root), npages, first, page);
 
-	for (j = 0; j < npages && !err; j++) {
-		before = heap->mo.n;
-		err = mafc_motion_ring(heap, mafc_slot(MAFC_SMALL, root + j), false);
-		if (err)
-			break;
-		owners[n] = heap->mo.n - before;
-		page[n++] = mafc_entry_page(heap->mo.s[before].entry);
-	}
-	if (!err) {
-		mafc_motion_zap(heap, true);
-		err = freeze_all(heap, page, n);
-	}
-	if (err) {
-		mafc_motion_end(heap);
+	if (err)
 		return err;
-	}
 	for (i = 0; i < heap->mo.n; i++)
 		mafc_motion_set(heap, i, 0);
-	mafc_motion_end(heap);
-	for (j = 0; j < n; j++) {
-		page_ref_unfreeze(page[j], 1);
-		mafc_frame_put(heap->pool, page[j], owners[j]);
-	}
-	mafc_count(heap, MAFC_N_DROPPED, n);
+	frames_free(heap, npages, first, page);
+	mafc_count(heap, MAFC_N_DROPPED, npages);
 	return 0;
+}
+
+static int dissolve_busy(struct mafc_heap *heap, u32 span, const struct mafc_span *s)
+{
+	u32 member[MAFC_MOTION_MAX];
+	struct mafc_span geo;
+	int i, n, err;
+
+	read_geometry(&geo, s);
+	if (!mafc_span_valid(heap, span, &geo))
+		return -EINVAL;
+	if (!span_empty(s))
+		return -EAGAIN;
+	if (!mafc_ring_exclusive(heap, mafc_slot(MAFC_SMALL, span)))
+		return -EBUSY;
+	n = members(heap, span, geo.npages, member);
+	err = n < 0 ? n : dissolve_pages(heap, span, geo.npages);
+	for (i = 0; !err && i < n; i++)
+		retire(heap, member[i], geo.npages);
+	return err;
 }
 
 /**
@@ -581,32 +564,15 @@ static int dissolve_pages(struct mafc_heap *heap, u32 root, u32 npages)
  */
 int mafc_dissolve(struct mafc_heap *heap, u32 span)
 {
-	struct mafc_span *s = mafc_span(heap, span, true), geo;
-	u32 member[MAFC_MOTION_MAX];
-	int i, n, err;
+	struct mafc_span *s = mafc_span(heap, span, true);
+	int err;
 
 	if (!s)
 		return -EBUSY;
 	if (!span_shift(s, MAFC_SPAN_IDLE, MAFC_SPAN_BUSY, 0, 0))
 		return -EAGAIN;
-	read_geometry(&geo, s);
-	err = -EINVAL;
-	if (!mafc_span_valid(heap, span, &geo))
-		goto idle;
-	err = -EAGAIN;
-	if (!span_empty(s))
-		goto idle;
-	err = -EBUSY;
-	if (!mafc_ring_exclusive(heap, mafc_slot(MAFC_SMALL, span)))
-		goto idle;
-	n = members(heap, span, geo.npages, member);
-	err = n < 0 ? n : dissolve_pages(heap, span, geo.npages);
+	err = dissolve_busy(heap, span, s);
 	if (err)
-		goto idle;
-	for (i = 0; i < n; i++)
-		retire(heap, member[i], geo.npages);
-	return 0;
-idle:
-	span_shift(s, MAFC_SPAN_BUSY, MAFC_SPAN_IDLE, 0, 0);
+		span_shift(s, MAFC_SPAN_BUSY, MAFC_SPAN_IDLE, 0, 0);
 	return err;
 }

@@ -652,14 +652,16 @@ static unsigned long shrink_scan(struct shrinker *shrinker, struct shrink_contro
 /* Prepares for pools, and registers with memory reclaim. Return: 0 or -ENOMEM. */
 int mafc_pools_init(void)
 {
-	int err = -ENOMEM;
+	int err;
 
 	chunk_cache = KMEM_CACHE(mafc_chunk, 0);
 	if (!chunk_cache)
 		return -ENOMEM;
 	shrinker = mafc_shrinker_alloc("mafc");
-	if (!shrinker)
-		goto cache;
+	if (!shrinker) {
+		kmem_cache_destroy(chunk_cache);
+		return -ENOMEM;
+	}
 	shrinker->count_objects = shrink_count;
 	shrinker->scan_objects = shrink_scan;
 	shrinker->seeks = 0;	/* no I/O brings them back */
@@ -667,12 +669,8 @@ int mafc_pools_init(void)
 	err = list_lru_init_memcg(&chunk_lru, shrinker);
 	if (!err)
 		err = mafc_shrinker_register(shrinker, &chunk_lru, "mafc");
-	if (!err)
-		return 0;
-	list_lru_destroy(&chunk_lru);
-	mafc_shrinker_free(shrinker);
-cache:
-	kmem_cache_destroy(chunk_cache);
+	if (err)
+		mafc_pools_exit();
 	return err;
 }
 

@@ -20,15 +20,17 @@ static void leaf_free_rcu(struct rcu_head *rcu)
 	kfree(leaf);
 }
 
-static struct mafc_leaf *leaf_alloc(void)
+static struct mafc_leaf *leaf_alloc(bool ring)
 {
 	struct mafc_leaf *leaf = kzalloc(sizeof(*leaf), GFP_KERNEL_ACCOUNT);
 
 	if (!leaf)
 		return NULL;
 	leaf->entry = (unsigned long *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!leaf->entry) {
-		kfree(leaf);
+	if (leaf->entry && ring)
+		leaf->ring = kmalloc_array(MAFC_LEAF_SLOTS, sizeof(u32), GFP_KERNEL_ACCOUNT);
+	if (!leaf->entry || (ring && !leaf->ring)) {
+		leaf_free_rcu(&leaf->rcu);
 		return NULL;
 	}
 	refcount_set(&leaf->refs, 1);
@@ -65,7 +67,7 @@ struct mafc_leaf *mafc_leaf_make(struct mafc_heap *heap, u32 slot)
 	struct mafc_leaf *leaf = mafc_leaf_get(heap, slot), *old;
 
 	while (!leaf) {
-		leaf = leaf_alloc();
+		leaf = leaf_alloc(false);
 		if (!leaf)
 			return NULL;
 		refcount_inc(&leaf->refs);
@@ -135,41 +137,13 @@ static void leaf_copy(struct mafc_leaf *new, const struct mafc_leaf *old)
 			atomic_inc(&mafc_frame(mafc_entry_page(new->entry[i]))->owners);
 }
 
-/* A leaf with several users is not in motion and gets no new entries. */
-static struct mafc_leaf *leaf_clone(const struct mafc_leaf *old)
+/* Gives the heap a copy; a leaf with several users is not in motion and gets no new entries. */
+static int leaf_unshare(struct mafc_heap *heap, u32 slot, struct mafc_leaf *old)
 {
-	struct mafc_leaf *new = leaf_alloc();
+	struct mafc_leaf *new = leaf_alloc(old->ring), *unused = new;
 
-	if (new && old->ring) {
-		new->ring = kmalloc_array(MAFC_LEAF_SLOTS, sizeof(u32), GFP_KERNEL_ACCOUNT);
-		if (!new->ring) {
-			leaf_free_rcu(&new->rcu);
-			return NULL;
-		}
-	}
-	return new;
-}
-
-/*
- * Makes sure that a leaf has no other user: 0 or -ENOMEM. May sleep; takes leaf->sem for
- * writing.
- */
-int mafc_leaf_own(struct mafc_heap *heap, u32 slot)
-{
-	struct mafc_leaf *old = mafc_leaf_get(heap, slot), *new;
-	bool replaced = false;
-
-	if (!old)
-		return 0;
-	if (atomic_read(&old->users) == 1) {
-		mafc_leaf_put(old);
-		return 0;
-	}
-	new = leaf_clone(old);
-	if (!new) {
-		mafc_leaf_put(old);
+	if (!new)
 		return -ENOMEM;
-	}
 	down_write(&old->sem);
 	/* A second thread may have done it, or the other users have gone. */
 	if (mafc_leaf_current(heap, slot, old) && atomic_read(&old->users) > 1) {
@@ -177,15 +151,25 @@ int mafc_leaf_own(struct mafc_heap *heap, u32 slot)
 		/* Replaces an entry that is there: needs no memory. */
 		xa_store(&heap->leaves, slot >> MAFC_LEAF_SHIFT, new, GFP_NOWAIT);
 		atomic_dec_return_release(&old->users);
-		replaced = true;
+		unused = old;	/* the table's reference */
 	}
 	up_write(&old->sem);
-	if (replaced)
-		mafc_leaf_put(old);	/* the table's */
-	else
-		leaf_free_rcu(&new->rcu);
-	mafc_leaf_put(old);
+	mafc_leaf_put(unused);
 	return 0;
+}
+
+/* Makes sure that no other heap uses a leaf: 0 or -ENOMEM. May sleep; write-locks leaf->sem. */
+int mafc_leaf_own(struct mafc_heap *heap, u32 slot)
+{
+	struct mafc_leaf *leaf = mafc_leaf_get(heap, slot);
+	int err = 0;
+
+	if (!leaf)
+		return 0;
+	if (atomic_read(&leaf->users) != 1)
+		err = leaf_unshare(heap, slot, leaf);
+	mafc_leaf_put(leaf);
+	return err;
 }
 
 /* What a slot points at, or 0; what is not empty stays as it is while heap->motion is held. */
