@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * buddy.c - a buddy system over page offsets, with lazy coalescing
- *
  * Between calls a page is in at most one free block, and its used bit is clear if and only if it
  * is in one; nfree, free_pages and pairs count what the bitmaps say.
  */
@@ -234,9 +233,8 @@ void mafc_buddy_init(struct mafc_buddy *b, unsigned int order)
 }
 
 /*
- * Allocates a block: of the smallest free one that is large enough, the lowest of its order, so
- * that allocations gather at low offsets; else by merging just what makes one up. Return: the
- * offset in pages; -ENOSPC if no such run is free.
+ * The lowest of the smallest free blocks that are large enough, so that low offsets fill up;
+ * else merges just what makes one up. Return: offset in pages, or -ENOSPC.
  */
 int mafc_buddy_alloc(struct mafc_buddy *b, unsigned int order)
 {
@@ -254,9 +252,8 @@ int mafc_buddy_alloc(struct mafc_buddy *b, unsigned int order)
 }
 
 /*
- * Frees any aligned run of allocated pages, whatever allocations it was part of, and coalesces
- * as far up as no order on the way lacks free blocks. Return: 0; -EINVAL, with nothing changed,
- * if there is no such block or one of its pages is free.
+ * Frees any aligned run of allocated pages, and merges as far up as no order has too few free
+ * blocks. Return: 0; -EINVAL, with nothing changed, if one is free already or not there.
  */
 int mafc_buddy_free(struct mafc_buddy *b, unsigned int off, unsigned int order)
 {
@@ -282,10 +279,7 @@ bool mafc_buddy_is_used(const struct mafc_buddy *b, unsigned int off)
 	return bad_block(b, off, 0) || used_is(b, off, 0, true);
 }
 
-/*
- * A freed block is not merged while fewer than @target[order] of its order are free. All zeros,
- * the state after init: coalesce at once. Takes effect with the next free.
- */
+/* From the next free on, no merging while fewer than @target[order] blocks are free. */
 void mafc_buddy_set_lazy(struct mafc_buddy *b, const u16 target[])
 {
 	unsigned int o;
@@ -355,10 +349,7 @@ void mafc_hist_add(struct mafc_hist *h, unsigned int order)
 	}
 }
 
-/*
- * Targets for mafc_buddy_set_lazy(): an order with at least 1/16 of the requests may keep its
- * share of half the buddy's pages, the others coalesce at once.
- */
+/* For mafc_buddy_set_lazy(): an order with 1/16 of the requests gets its share of half of all. */
 void mafc_hist_targets(const struct mafc_hist *h, unsigned int order, u16 target[])
 {
 	u32 pages = 1u << order;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * buddy.h - a buddy system over page offsets, with lazy coalescing
- *
  * Hands out blocks of 2^k pages out of 2^order; never touches the pages. K. C. Knowlton, "A Fast
  * Storage Allocator" (CACM 8, 1965); R. E. Barkley and T. P. Lee, "A Lazy Buddy System Bounded by
  * Two Coalescing Delays per Class" (SOSP 1989), but the slack of an order comes from a histogram

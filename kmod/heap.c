@@ -128,10 +128,7 @@ static struct mafc_heap *heap_alloc(struct mm_struct *mm, struct inode *inode)
 	return heap;
 }
 
-/*
- * A heap for @mm, which will map @inode, with regions of sizes that were checked. Return: the
- * heap with a reference for the caller, or an ERR_PTR: -EEXIST, -ENOMEM.
- */
+/* A heap for @mm, which will map @inode, with a reference; or an ERR_PTR: -EEXIST, -ENOMEM. */
 struct mafc_heap *mafc_heap_create(struct mm_struct *mm, struct inode *inode,
 				   u32 small_pages, u32 large_pages)
 {
@@ -189,10 +186,7 @@ void mafc_heap_kill(struct mafc_heap *heap)
 	mafc_heap_put(heap);
 }
 
-/*
- * The heap after @prev (NULL: the first) with a reference, or NULL, also when @prev has died.
- * Drops the reference to @prev.
- */
+/* The heap after @prev, which is put; NULL: the first. NULL at the end, or when @prev has died. */
 struct mafc_heap *mafc_heap_next(struct mafc_heap *prev)
 {
 	struct list_head *next = NULL;

@@ -1,10 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/*
- * mafc.h - the nouns of the module
- *
- * Documentation/design.rst says what slot, frame, chunk, pool, leaf, entry, ring
- * and motion are, and has the invariants and the order of locks.
- */
+/* mafc.h - the nouns of the module; for what they mean, invariants and locks see design.rst */
 #ifndef MAFC_H
 #define MAFC_H
 
@@ -25,12 +20,7 @@
 #include "compat.h"
 #include "markov.h"
 
-enum mafc_region {
-	MAFC_META,
-	MAFC_SMALL,
-	MAFC_LARGE,
-	MAFC_REGIONS,
-};
+enum mafc_region { MAFC_META, MAFC_SMALL, MAFC_LARGE, MAFC_REGIONS };
 
 #define MAFC_LEAF_SHIFT		9
 #define MAFC_LEAF_SLOTS		(1U << MAFC_LEAF_SHIFT)
@@ -160,15 +150,8 @@ enum mafc_fill {
 };
 
 enum mafc_counter {
-	MAFC_N_FAULTS,
-	MAFC_N_COW,
-	MAFC_N_MESHED,
-	MAFC_N_MOVED,
-	MAFC_N_DROPPED,
-	MAFC_N_PINNED,
-	MAFC_N_COMPACTIONS,
-	MAFC_N_WAITS,
-	MAFC_N_COUNTERS,
+	MAFC_N_FAULTS, MAFC_N_COW, MAFC_N_MESHED, MAFC_N_MOVED, MAFC_N_DROPPED, MAFC_N_PINNED,
+	MAFC_N_COMPACTIONS, MAFC_N_WAITS, MAFC_N_COUNTERS
 };
 
 #define MAFC_MOTION_MAX		64

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * markov.c - the predictive fragmentation model (PFM)
- *
  * A place is a band of fragmentation (0 and 1 are Low, 2 to 4 Medium, 5 High) and a context.
  */
 #include "markov.h"
@@ -41,10 +40,7 @@ static unsigned int place_at(unsigned int band, unsigned int context)
 	return band * CONTEXTS + context;
 }
 
-/*
- * What the heap is doing: four bits, for entropy, free rate and size well over their means, and
- * for no High of late. Moves the means.
- */
+/* Bits: entropy, free rate, size well over their means; no High of late. Moves the means. */
 static unsigned int context_of(struct mafc_pfm *p, const struct mafc_pfm_sample *s)
 {
 	const s64 now[] = { s->entropy_q16, s->free_rate_q16, s->heap_pages };
@@ -190,10 +186,7 @@ static void clamp_thresholds(u32 *medium, u32 *high)
 	*medium = min_t(u32, max_t(u32, *medium, 1), *high - 1);
 }
 
-/*
- * Makes a model that has seen nothing: Medium from @medium and High from @high on, 1/100 of a
- * per cent. They are moved into range: 1 to 9,999, and over @medium up to 10,000.
- */
+/* A new model; bounds in 1/100 of a per cent, moved into 1 to 9,999, and over it to 10,000. */
 void mafc_pfm_init(struct mafc_pfm *p, u32 medium, u32 high)
 {
 	clamp_thresholds(&medium, &high);
@@ -210,12 +203,9 @@ void mafc_pfm_set_thresholds(struct mafc_pfm *p, u32 medium, u32 high)
 		mafc_pfm_init(p, medium, high);
 }
 
-/**
- * mafc_pfm_update() - take in what was seen during a step
- * @p: the model
- * @sample: what was seen; NULL if the counters could not be read
- * Return: 0; -EINVAL for a sample that is absent or out of range: the heap counts as Low until
- * the next good one, and nothing is learned from the gap.
+/*
+ * Takes in what was seen during a step. Return: 0; -EINVAL for a sample that is absent or out of
+ * range: the heap counts as Low until the next good one, and nothing is learned from the gap.
  */
 int mafc_pfm_update(struct mafc_pfm *p, const struct mafc_pfm_sample *sample)
 {
@@ -238,10 +228,7 @@ int mafc_pfm_update(struct mafc_pfm *p, const struct mafc_pfm_sample *sample)
 	return 0;
 }
 
-/*
- * What is expected of the heap; all zeros (Low) if the last sample was bad. Changes scratch
- * only.
- */
+/* What is expected of the heap; all zeros (Low) if the last sample was bad. Changes scratch. */
 void mafc_pfm_forecast(struct mafc_pfm *p, struct mafc_pfm_forecast *f)
 {
 	u64 left = 1ULL << 32, arrived = 0, steps = 0, high;
@@ -273,10 +260,7 @@ void mafc_pfm_forecast(struct mafc_pfm *p, struct mafc_pfm_forecast *f)
 	f->steps = min_t(u64, steps >> 32, MAFC_PFM_STEPS_MAX);
 }
 
-/*
- * Logarithm to base 2 in Q16, at most 2 units too low; 0 counts as 1. One binary digit of the
- * fraction for each squaring, the textbook way.
- */
+/* log2(@x) in Q16, at most 2 units too low; of 0: 0. A digit for each squaring, as in textbooks. */
 u32 mafc_log2_q16(u64 x)
 {
 	unsigned int whole = x ? fls64(x) - 1 : 0;
@@ -296,10 +280,7 @@ u32 mafc_log2_q16(u64 x)
 	return log;
 }
 
-/*
- * How evenly requests spread over up to 1024 classes: Shannon's entropy by the largest there can
- * be, in Q16, 0 (all in one class, or none at all) to 1 (all alike).
- */
+/* Shannon's entropy of up to 1024 @counts by the largest there can be: Q16, 0 (one class) to 1. */
 u32 mafc_pfm_entropy(const u64 counts[], unsigned int n)
 {
 	u64 most = 0, sum = 0, weighted = 0;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * markov.h - the predictive fragmentation model (PFM), see Documentation/prediction.rst
- *
  * A Markov chain over bands of fragmentation and contexts; the forecast is a first passage to High
  * (W. Feller, "An Introduction to Probability Theory and Its Applications", vol. 1, chapter XV).
  * Fixed point: an update costs O(1), a forecast at most 30,000 multiplications. Nothing sleeps,
@@ -24,11 +23,7 @@
 #define MAFC_PFM_PLACES		(MAFC_PFM_BANDS * MAFC_PFM_CONTEXTS)
 
 /* How fragmented a heap is; the values are those of struct mafc_stat. */
-enum mafc_pfm_state {
-	MAFC_PFM_LOW,		/* or not known */
-	MAFC_PFM_MEDIUM,
-	MAFC_PFM_HIGH,
-};
+enum mafc_pfm_state { MAFC_PFM_LOW /* or not known */, MAFC_PFM_MEDIUM, MAFC_PFM_HIGH };
 
 /* What is known about a heap after one step. */
 struct mafc_pfm_sample {

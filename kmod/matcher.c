@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * matcher.c - which spans to mesh
- *
  * A span's signature is its bitmap as far as the first 16 blocks. The unmatched spans are in two
  * orders: in lists by signature, to look up a pattern, and in levels by number of live blocks,
  * to take the fullest and to probe. The span that is looking for partners is in neither.
@@ -194,9 +193,8 @@ static u16 find_subset(struct mafc_matcher *m, u16 places)
 }
 
 /*
- * Where to begin probing: the highest level at which a random span fits with odds of 1 to
- * PROBE_ODDS. Of n blocks, k at random are among f free ones with probability f/n * (f-1)/(n-1)
- * ..., k factors.
+ * The highest level at which a random span fits with odds of 1 to PROBE_ODDS: k random ones of n
+ * blocks are among f free ones with probability f/n * (f-1)/(n-1) ..., k factors.
  */
 static unsigned int probe_level(const struct mafc_matcher *m)
 {
@@ -252,9 +250,7 @@ static u16 find_src(struct mafc_matcher *m)
 	return find_probe(m);
 }
 
-/*
- * Bytes for rounds of 1 to MAFC_MATCHER_SPANS_MAX spans of up to 64 blocks: 138 KiB and 24 each.
- */
+/* Bytes for 1 to MAFC_MATCHER_SPANS_MAX spans of up to 64 blocks: 138 KiB and 24 each. */
 size_t mafc_matcher_size(u32 max_spans)
 {
 	return sizeof(struct mafc_matcher) + max_spans * (sizeof(struct span) + sizeof(u64));
@@ -269,12 +265,7 @@ void mafc_matcher_init(struct mafc_matcher *m, u32 max_spans)
 	m->src = NONE;
 }
 
-/**
- * mafc_matcher_reset() - begin a round
- * @m: the matcher
- * @nblocks: blocks per span, 2 to 256; over 64 fewer spans fit in, see @m->capacity
- * Return: 0; -EINVAL for another @nblocks: the round has no spans then.
- */
+/* Begins a round: spans of @nblocks, 2 to 256 (over 64 fewer fit in: capacity); else -EINVAL. */
 int mafc_matcher_reset(struct mafc_matcher *m, unsigned int nblocks)
 {
 	bool valid = nblocks >= 2 && nblocks <= MAFC_MATCHER_BLOCKS_MAX;
@@ -297,12 +288,8 @@ int mafc_matcher_reset(struct mafc_matcher *m, unsigned int nblocks)
 	return valid ? 0 : -EINVAL;
 }
 
-/**
- * mafc_matcher_add() - add a span to the round
- * @m: the matcher
- * @id: the caller's name of the span
- * @bits: its live blocks
- * Return: 0; -EINVAL for a span that is empty (for dropping), full, or has bits beyond its last
+/*
+ * Adds a span. Return: 0; -EINVAL for one that is empty, full, or has bits beyond its last
  * block; -ENOSPC if the round is full; -EBUSY once proposing has begun.
  */
 int mafc_matcher_add(struct mafc_matcher *m, u32 id, const u64 bits[4])
@@ -334,13 +321,10 @@ int mafc_matcher_add(struct mafc_matcher *m, u32 id, const u64 bits[4])
 	return 0;
 }
 
-/**
- * mafc_matcher_next() - the next proposal; one without mafc_matcher_done() counts as failed
- * @m: the matcher
- * @dst: out: the span to mesh into
- * @src: out: the span to mesh, disjoint from @dst by what the matcher was told
- * Return: true; false when no pair is left, none that a bounded search finds, or, with
- * @m->paused set, when a fraction of a millisecond was not enough: call again to go on.
+/*
+ * The next pair; a proposal that no mafc_matcher_done() followed counts as failed. Return: false
+ * when no pair is left, or none that a bounded search finds, or, with @m->paused set, when a
+ * fraction of a millisecond was not enough: call again to go on.
  */
 bool mafc_matcher_next(struct mafc_matcher *m, u32 *dst, u32 *src)
 {
@@ -368,9 +352,8 @@ bool mafc_matcher_next(struct mafc_matcher *m, u32 *dst, u32 *src)
 }
 
 /*
- * The verdict on the open proposal, if there is one. @meshed: the destination has the blocks of
- * both now and stays, the source is gone; else the source leaves the round, and after FAILS_MAX
- * such verdicts in a row the destination too.
+ * The verdict on the open proposal. Meshed: the destination has the blocks of both and stays.
+ * Not: the source leaves the round, and after FAILS_MAX of these in a row the destination, too.
  */
 void mafc_matcher_done(struct mafc_matcher *m, bool meshed)
 {

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * matcher.h - which spans to mesh
- *
  * Two spans mesh if no block is live in both. The matcher is given the bitmaps of spans of one
  * block size and proposes pairs; see Matcher in Documentation/design.rst. A round:
  * mafc_matcher_reset(), mafc_matcher_add() for each span, then mafc_matcher_next() and

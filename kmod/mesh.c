@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * mesh.c - spans: dropping, meshing and dissolving them
- *
- * The process writes to the descriptors all the time, and may write nonsense: each field is read
- * once and checked, and every loop and copy is bounded by what was checked.
- * Documentation/design.rst has the protocols, whose steps are named below. All is done with
- * heap->motion held.
+ * mesh.c - spans: dropping, meshing and dissolving them, with heap->motion held
+ * The process may write nonsense to the descriptors at any time: each field is read once and
+ * checked, and loops and copies are bounded by that. The steps are those of design.rst.
  */
 #include <linux/page_ref.h>
 
@@ -79,13 +76,9 @@ static bool page_idle(struct mafc_heap *heap, const struct mafc_drop_page *p)
 	return true;
 }
 
-/**
- * mafc_drop_add() - note a page that seems to hold no live block; may sleep
- * @heap: of this heap
- * @drop: where to
- * @slot: the page
- * @head: first page of its span, index in the small region
- * @seen: the span's descriptor as it was seen, its geometry valid; NULL if there is none
+/*
+ * Notes a page that seems to hold no live block; may sleep. @head, @seen: its span's first page
+ * and descriptor as it was seen, its geometry valid; NULL if it is in no span.
  */
 void mafc_drop_add(struct mafc_heap *heap, struct mafc_drop *drop, u32 slot,
 		   u32 head, const struct mafc_span *seen)
@@ -204,8 +197,8 @@ static bool frames_distinct(const struct mesh *m, unsigned int j)
 }
 
 /*
- * Refuses whatever can be refused, before anything is touched. All slots of the resulting frame
- * must fit into one motion, or it could never be moved or dissolved.
+ * Refuses what can be refused, before anything is touched. All slots of the frame that comes of
+ * it must fit into one motion, or it could never be moved or dissolved.
  */
 static int mesh_check(struct mesh *m)
 {
@@ -429,11 +422,10 @@ static int mesh_try(struct mesh *m)
 }
 
 /**
- * mafc_mesh() - put the blocks of one span onto the pages of another
+ * mafc_mesh() - put the blocks of one span onto the pages of another; sleeps
  * @heap: of this heap
  * @dst: the span that stays, index in the small region
  * @src: the span that goes
- * Context: sleeps.
  * Return: 0; -EAGAIN if they are in use or do not fit (any longer); -EBUSY if pages are pinned
  * or shared with a forked process; -E2BIG if the frame has too many slots already; -EXDEV if
  * they are on different nodes; -EINVAL for nonsense; -ENOMEM.
@@ -554,13 +546,9 @@ static int dissolve_busy(struct mafc_heap *heap, u32 span, const struct mafc_spa
 	return err;
 }
 
-/**
- * mafc_dissolve() - end a root whose blocks are all free, and its ring
- * @heap: of this heap
- * @span: the root, index in the small region
- * Context: sleeps.
- * Return: 0; -EAGAIN if it is in use; -EBUSY if pages are pinned or shared with a forked
- * process; -EINVAL for nonsense.
+/*
+ * Ends a root whose blocks are all free, and its ring; sleeps. Return: 0; -EAGAIN if it is in
+ * use; -EBUSY if pages are pinned or shared with a forked process; -EINVAL for nonsense.
  */
 int mafc_dissolve(struct mafc_heap *heap, u32 span)
 {

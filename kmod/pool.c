@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * pool.c - physical memory of a heap: chunks from the page allocator
- *
- * A chunk is taken in one piece and split, so that its pages can be mapped, counted and given
- * back singly. Frames are taken from the fullest chunk of a node that has one, which leaves the
- * others a chance to become empty. In struct page, private is the chunk, mapping is NULL, and
- * the reference count is 1 plus one for each page-table entry and pin.
+ * pool.c - physical memory of a heap: chunks from the page allocator, split into single pages
+ * Frames are taken from the fullest chunk of a node that has one, so that others may become
+ * empty. struct page: private is the chunk, mapping NULL, the count 1 plus page-table entries
+ * and pins.
  */
 #include <linux/gfp.h>
 #include <linux/highmem.h>
@@ -142,12 +140,7 @@ static void chunks_free(struct list_head *unused)
 	}
 }
 
-/**
- * mafc_place_of() - where a page should lie; interleaves by 64 KiB of address space
- * @vma: the mapping, whose policy comes before the task's; or NULL
- * @slot: the page
- * @place: out: good as long as the policy is
- */
+/* Where page @slot should lie by the policy of @vma (or NULL) or task; interleaves by 64 KiB. */
 void mafc_place_of(const struct vm_area_struct *vma, u32 slot, struct mafc_place *place)
 {
 #ifdef CONFIG_NUMA
@@ -215,8 +208,8 @@ static struct mafc_chunk *chunk_create(struct mafc_pool *pool, unsigned int orde
 }
 
 /*
- * Large chunks are asked for without insisting: neither reclaim nor the cgroup's OOM killer
- * should act for what a smaller one would do as well.
+ * Large chunks without insisting: no reclaim or OOM kill for what a smaller one would do as
+ * well.
  */
 static int pool_grow(struct mafc_pool *pool, gfp_t gfp, const struct mafc_place *place)
 {
@@ -316,10 +309,9 @@ static bool pool_try_take(struct mafc_pool *pool, struct mafc_batch *batch,
  * @batch: out: the frames, contiguous, without owners
  * @want: how many would be welcome, 1 to MAFC_BATCH_MAX; at least one comes
  * @fill: what they may hold
- * @gfp: GFP_KERNEL_ACCOUNT and modifiers, for growing; 0: do not grow
+ * @gfp: GFP_KERNEL_ACCOUNT and modifiers, for growing; 0: do not grow, do not sleep
  * @place: the nodes to take them from
- * Context: may sleep unless @gfp is 0; charges the current (a kthread: the active) cgroup.
- * Return: 0 or -ENOMEM.
+ * Return: 0 or -ENOMEM. Charges the current (a kthread: the active) memory cgroup.
  */
 int mafc_pool_take(struct mafc_pool *pool, struct mafc_batch *batch,
 		   unsigned int want, enum mafc_fill fill, gfp_t gfp,
@@ -367,8 +359,7 @@ static void chunk_adapt(struct mafc_chunk *chunk)
 }
 
 /*
- * Not to the buddy if the pool is dead or another process's, or if the frame is pinned:
- * invariant 6.
+ * Not to the buddy if the pool is dead or another's, or if the frame is pinned: see invariant 6.
  */
 static void frame_free(struct mafc_pool *mine, struct page *page)
 {
@@ -410,10 +401,7 @@ void mafc_pool_untake(struct mafc_pool *pool, struct mafc_batch *batch)
 		frame_free(pool, batch->page[--batch->n]);
 }
 
-/*
- * @owners entries of the heap with pool @mine are gone from a frame; the last frees it.
- * May sleep.
- */
+/* @owners entries of the heap with pool @mine are gone; the last frees the frame. May sleep. */
 void mafc_frame_put(struct mafc_pool *mine, struct page *page, int owners)
 {
 	if (atomic_sub_and_test(owners, &mafc_frame(page)->owners))
@@ -492,10 +480,7 @@ static unsigned long punched_free(struct punched *p)
 	return p->n;
 }
 
-/*
- * From the fullest chunks first, see Giving back in design.rst.  At most 64, as faults wait for
- * the lock.
- */
+/* From the fullest chunks, see Giving back in design.rst. At most 64: faults wait for the lock. */
 static unsigned long punch_some(struct mafc_pool *pool, unsigned long max)
 {
 	struct punched p = PUNCHED(p);
@@ -513,10 +498,7 @@ static unsigned long punch_some(struct mafc_pool *pool, unsigned long max)
 	return punched_free(&p);
 }
 
-/*
- * Gives back what was not needed since the last trim but for one part in @part: whole chunks,
- * then single frames. May sleep. Return: frames given back.
- */
+/* Gives back what was free since the last trim, but for 1/@part; how many frames. May sleep. */
 unsigned long mafc_pool_trim(struct mafc_pool *pool, unsigned int part)
 {
 	unsigned long keep = max(16UL, READ_ONCE(pool->frames) / part);
@@ -532,8 +514,8 @@ unsigned long mafc_pool_trim(struct mafc_pool *pool, unsigned int part)
 }
 
 /*
- * Chooses a chunk worth emptying, or NULL: few frames are in use, and fit into the free ones of
- * its node's other chunks. Nothing is taken from it until mafc_pool_release_victim().
+ * A chunk worth emptying, or NULL: its few frames in use fit into its node's other chunks.
+ * Nothing is taken from it until mafc_pool_release_victim().
  */
 struct mafc_chunk *mafc_pool_victim(struct mafc_pool *pool)
 {

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * table.c - the heap table: what each slot points at
- *
- * An xarray of leaves and the leaves' entries, looked up under RCU; a leaf in use is held by a
- * reference. Fork lets the child share all leaves; whoever wants to change an entry first gets a
- * leaf of his own.
+ * table.c - the heap table: an xarray of leaves, looked up under RCU, and their entries
+ * Fork lets the child share all leaves; whoever wants to change an entry first gets his own.
  */
 #include <linux/rcupdate.h>
 #include <linux/slab.h>
@@ -58,10 +55,7 @@ struct mafc_leaf *mafc_leaf_get(struct mafc_heap *heap, u32 slot)
 	return leaf;
 }
 
-/*
- * The same, making it where there is none; NULL: no memory. May sleep; charges the current
- * cgroup.
- */
+/* The same, making it where there is none; NULL: no memory. May sleep; charges the cgroup. */
 struct mafc_leaf *mafc_leaf_make(struct mafc_heap *heap, u32 slot)
 {
 	struct mafc_leaf *leaf = mafc_leaf_get(heap, slot), *old;
@@ -95,10 +89,7 @@ struct mafc_leaf *mafc_leaf_exclusive(struct mafc_heap *heap, u32 slot)
 		return c->leaf;
 	rcu_read_lock();
 	leaf = xa_load(&heap->leaves, key);
-	/*
-	 * A fault that replaces the heap's leaf stores the new one before it
-	 * leaves the old: one user and still ours means no user but us.
-	 */
+	/* A fault stores its copy before it leaves a leaf: one user and still ours is exclusive. */
 	if (leaf && (atomic_read_acquire(&leaf->users) != 1 ||
 		     !mafc_leaf_current(heap, slot, leaf)))
 		leaf = NULL;
@@ -187,8 +178,8 @@ unsigned long mafc_entry(struct mafc_heap *heap, u32 slot)
 }
 
 /*
- * The next slot that shares a frame; or @slot.  As for all of rings: heap->motion is held, and
- * the slots have entries in leaves without other users.
+ * The next slot that shares a frame; or @slot. For all of rings: heap->motion is held, and the
+ * slots have entries in leaves without other users.
  */
 u32 mafc_ring_next(struct mafc_heap *heap, u32 slot)
 {
@@ -221,10 +212,7 @@ void mafc_ring_splice(struct mafc_heap *heap, u32 a, u32 b)
 	lb->ring[mafc_leaf_index(b)] = next_a;
 }
 
-/*
- * Lets a child share its parent's leaves; parent->motion is held and no fault can run. May
- * sleep. Return: 0; -ENOMEM, with part of them shared.
- */
+/* Shares all leaves; parent->motion is held, no fault runs. 0; -ENOMEM, with part done. Sleeps. */
 int mafc_table_fork(struct mafc_heap *parent, struct mafc_heap *child)
 {
 	struct mafc_leaf *leaf;
@@ -287,13 +275,9 @@ void mafc_table_destroy(struct mafc_heap *heap)
 	xa_destroy(&heap->leaves);
 }
 
-/**
- * mafc_meta() - a page of the meta region
- * @heap: of this heap
- * @index: page in the region
- * @write: it must be this heap's alone
- * Context: heap->motion is held; the pointer is good for as long.
- * Return: its address, or NULL where there is none (never touched, or shared and @write is set).
+/*
+ * A page of the meta region; NULL if it was never touched, or has another owner and @write is
+ * set. heap->motion is held; the pointer is good for as long.
  */
 void *mafc_meta(struct mafc_heap *heap, u32 index, bool write)
 {
