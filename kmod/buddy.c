@@ -6,14 +6,15 @@
  */
 #include "buddy.h"
 
-static unsigned int tree_words(unsigned int order)
+/* Runs of bits are powers of two in length and aligned: a part of one word or whole words. */
+static unsigned int run_words(unsigned int len)
 {
-	return order < 6 ? 1 : 2u << (order - 6);
+	return len >= 64 ? len / 64 : 1;
 }
 
-static unsigned int used_words(unsigned int order)
+static u64 run_mask(unsigned int first, unsigned int len)
 {
-	return order < 6 ? 1 : 1u << (order - 6);
+	return len >= 64 ? ~0ULL : ((1ULL << len) - 1) << (first % 64);
 }
 
 static struct mafc_buddy_level *level(const struct mafc_buddy *b, unsigned int order)
@@ -28,7 +29,7 @@ static u64 *tree(const struct mafc_buddy *b)
 
 static u64 *used(const struct mafc_buddy *b)
 {
-	return tree(b) + tree_words(b->order);
+	return tree(b) + run_words(2u << b->order);
 }
 
 static unsigned int node_at(const struct mafc_buddy *b, unsigned int off, unsigned int order)
@@ -41,25 +42,9 @@ static unsigned int node_order(const struct mafc_buddy *b, unsigned int node)
 	return b->order + 1 - fls(node);
 }
 
-static unsigned int node_offset(const struct mafc_buddy *b, unsigned int node)
-{
-	return (node << node_order(b, node)) - (1u << b->order);
-}
-
 static bool node_free(const struct mafc_buddy *b, unsigned int node)
 {
 	return tree(b)[node / 64] >> (node % 64) & 1;
-}
-
-/* Runs of bits are powers of two in length and aligned: a part of one word or whole words. */
-static u64 run_mask(unsigned int first, unsigned int len)
-{
-	return len >= 64 ? ~0ULL : ((1ULL << len) - 1) << (first % 64);
-}
-
-static unsigned int run_words(unsigned int len)
-{
-	return len >= 64 ? len / 64 : 1;
 }
 
 /* Those bits of even index whose upper neighbour is set as well. */
@@ -139,12 +124,8 @@ static void used_change(struct mafc_buddy *b, unsigned int off, unsigned int ord
 	u64 mask = run_mask(off, 1u << order);
 	unsigned int i;
 
-	for (i = 0; i < run_words(1u << order); i++) {
-		if (set)
-			word[i] |= mask;
-		else
-			word[i] &= ~mask;
-	}
+	for (i = 0; i < run_words(1u << order); i++)
+		word[i] = set ? word[i] | mask : word[i] & ~mask;
 	b->free_pages += set ? -(1u << order) : 1u << order;
 }
 
@@ -155,10 +136,9 @@ static bool used_is(const struct mafc_buddy *b, unsigned int off, unsigned int o
 	u64 mask = run_mask(off, 1u << order);
 	unsigned int i;
 
-	for (i = 0; i < run_words(1u << order); i++) {
+	for (i = 0; i < run_words(1u << order); i++)
 		if ((word[i] & mask) != (set ? mask : 0))
 			return false;
-	}
 	return true;
 }
 
@@ -168,7 +148,7 @@ static int find_run(const struct mafc_buddy *b, unsigned int order)
 	unsigned int step = run_words(1u << order);
 	unsigned int i, k;
 
-	for (i = 0; i < used_words(b->order); i += step) {
+	for (i = 0; i < run_words(1u << b->order); i += step) {
 		u64 bits = used(b)[i], starts = ~0ULL;
 
 		if (order >= 6) {
@@ -190,7 +170,7 @@ static int find_run(const struct mafc_buddy *b, unsigned int order)
 static int claim(struct mafc_buddy *b, unsigned int node)
 {
 	unsigned int order = node_order(b, node);
-	unsigned int off = node_offset(b, node);
+	unsigned int off = (node << order) - (1u << b->order);
 	unsigned int top = node;
 
 	while (top && !node_free(b, top))
@@ -218,7 +198,7 @@ static bool bad_block(const struct mafc_buddy *b, unsigned int off, unsigned int
 size_t mafc_buddy_size(unsigned int order)
 {
 	return sizeof(struct mafc_buddy) +
-	       sizeof(u64) * (order + 1 + tree_words(order) + used_words(order));
+	       sizeof(u64) * (order + 1 + run_words(2u << order) + run_words(1u << order));
 }
 
 /* Makes a buddy all of whose pages are free, in memory aligned to 8. */
@@ -241,10 +221,9 @@ int mafc_buddy_alloc(struct mafc_buddy *b, unsigned int order)
 	unsigned int o;
 	int off;
 
-	for (o = order; o <= b->order; o++) {
+	for (o = order; o <= b->order; o++)
 		if (level(b, o)->nfree)
 			return claim(b, node_first(b, o) << (o - order));
-	}
 	if (!b->pairs || order > b->order || b->free_pages >> order == 0)
 		return -ENOSPC;
 	off = find_run(b, order);
@@ -317,10 +296,9 @@ int mafc_buddy_largest(const struct mafc_buddy *b)
 {
 	int o;
 
-	for (o = b->order; o >= 0; o--) {
+	for (o = b->order; o >= 0; o--)
 		if (level(b, o)->nfree || (b->pairs && find_run(b, o) >= 0))
 			break;
-	}
 	return o;
 }
 
@@ -355,9 +333,7 @@ void mafc_hist_targets(const struct mafc_hist *h, unsigned int order, u16 target
 	u32 pages = 1u << order;
 	unsigned int o;
 
-	for (o = 0; o <= order; o++) {
-		target[o] = 0;
-		if (h->count[o] && h->count[o] >= h->total / 16)
-			target[o] = pages / 2 * h->count[o] / h->total >> o;
-	}
+	for (o = 0; o <= order; o++)
+		target[o] = h->count[o] && h->count[o] >= h->total / 16 ?
+			    pages / 2 * h->count[o] / h->total >> o : 0;
 }

@@ -43,11 +43,6 @@ void mafc_buddy_flush(struct mafc_buddy *b);
 int mafc_buddy_largest(const struct mafc_buddy *b);
 void mafc_buddy_counts(const struct mafc_buddy *b, u32 counts[]);
 
-static inline unsigned int mafc_buddy_free_pages(const struct mafc_buddy *b)
-{
-	return b->free_pages;
-}
-
 /* Requests after which those counted so far weigh half. */
 #define MAFC_HIST_HALF_LIFE	1024
 

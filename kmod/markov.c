@@ -123,33 +123,34 @@ static void band_row(const struct mafc_pfm *p, unsigned int band, u32 row[])
 		row[b] /= sum;
 }
 
+static void make_row(u16 row[], const u16 counts[], unsigned int n, const u32 prior[], u32 weight)
+{
+	u32 sum = weight;
+	unsigned int i;
+
+	for (i = 0; i < n; i++)
+		sum += counts[i];
+	for (i = 0; i < n; i++)
+		row[i] = (counts[i] * ROW_ONE + prior[i] * weight) / sum;
+}
+
 static void make_rows(struct mafc_pfm *p)
 {
-	unsigned int band, c, i;
+	unsigned int band, c;
 
 	for (band = 0; band < BANDS; band++) {
 		u32 prior[BANDS];
 
 		band_row(p, band, prior);
-		for (c = 0; c < CONTEXTS; c++) {
-			unsigned int at = place_at(band, c);
-			u32 sum = ROW_PRIOR;
-
-			for (i = 0; i < BANDS; i++)
-				sum += p->moves[at][i];
-			for (i = 0; i < BANDS; i++)
-				p->rows[at][i] = (p->moves[at][i] * ROW_ONE +
-						  prior[i] * ROW_PRIOR) / sum;
-		}
+		for (c = 0; c < CONTEXTS; c++)
+			make_row(p->rows[place_at(band, c)], p->moves[place_at(band, c)], BANDS,
+				 prior, ROW_PRIOR);
 	}
 	for (c = 0; c < CONTEXTS; c++) {
-		u32 sum = STAY_PRIOR;
+		u32 stay[CONTEXTS] = { 0 };
 
-		for (i = 0; i < CONTEXTS; i++)
-			sum += p->turns[c][i];
-		for (i = 0; i < CONTEXTS; i++)
-			p->turn_rows[c][i] = (p->turns[c][i] + (i == c) * STAY_PRIOR) *
-					     ROW_ONE / sum;
+		stay[c] = ROW_ONE;
+		make_row(p->turn_rows[c], p->turns[c], CONTEXTS, stay, STAY_PRIOR);
 	}
 }
 

@@ -32,18 +32,15 @@ static unsigned int chunk_frames(const struct mafc_chunk *chunk)
 
 static unsigned int chunk_free(const struct mafc_chunk *chunk)
 {
-	return mafc_buddy_free_pages(chunk->buddy);
+	return chunk->buddy->free_pages;
 }
 
 /* List 0 has no free frame, list 1 is nearly full, the last one nearly empty. */
 static unsigned int chunk_list(const struct mafc_chunk *chunk)
 {
-	unsigned int frames = chunk_frames(chunk);
 	unsigned int nfree = chunk_free(chunk);
 
-	if (!nfree)
-		return 0;
-	return 1 + (nfree - 1) * (MAFC_POOL_LISTS - 1) / frames;
+	return nfree ? 1 + (nfree - 1) * (MAFC_POOL_LISTS - 1) / chunk_frames(chunk) : 0;
 }
 
 static struct mafc_pool_node *chunk_node(const struct mafc_chunk *chunk)

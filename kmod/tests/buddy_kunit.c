@@ -27,7 +27,7 @@ static void buddy_empty_and_full(struct kunit *test)
 	for (order = 0; order <= MAFC_BUDDY_ORDER_MAX; order++) {
 		struct mafc_buddy *b = make(test, order);
 
-		KUNIT_EXPECT_EQ(test, mafc_buddy_free_pages(b), 1U << order);
+		KUNIT_EXPECT_EQ(test, b->free_pages, 1U << order);
 		KUNIT_EXPECT_EQ(test, mafc_buddy_largest(b), (int)order);
 		KUNIT_EXPECT_EQ(test, mafc_buddy_alloc(b, order + 1), -ENOSPC);
 		KUNIT_EXPECT_EQ(test, mafc_buddy_alloc(b, order), 0);
@@ -144,7 +144,7 @@ static void buddy_random_walk(struct kunit *test)
 			memset(used + off, 0, 1 << order);
 			pages += 1 << order;
 		}
-		KUNIT_ASSERT_EQ(test, mafc_buddy_free_pages(b), pages);
+		KUNIT_ASSERT_EQ(test, b->free_pages, pages);
 	}
 	for (k = 0; k < 512; k++) {
 		KUNIT_ASSERT_EQ(test, mafc_buddy_is_used(b, k), !!used[k]);
