@@ -239,7 +239,7 @@ void mafc_place_of(const struct vm_area_struct *vma, u32 slot, struct mafc_place
 void mafc_pool_untake(struct mafc_pool *pool, struct mafc_batch *batch);
 void mafc_frame_dirty(struct page *page);
 void mafc_frame_put(struct mafc_pool *mine, struct page *page, int owners);
-unsigned long mafc_pool_trim(struct mafc_pool *pool, unsigned int part);
+void mafc_pool_trim(struct mafc_pool *pool, unsigned int part);
 struct mafc_chunk *mafc_pool_victim(struct mafc_pool *pool);
 bool mafc_pool_release_victim(struct mafc_chunk *chunk);
 void mafc_pool_stat(struct mafc_pool *pool, struct mafc_stat *st);

@@ -406,10 +406,9 @@ void mafc_frame_put(struct mafc_pool *mine, struct page *page, int owners)
 }
 
 /* Gives unused chunks back, of a living pool beyond what @keep free frames allow. */
-static unsigned long release_unused(struct mafc_pool *pool, unsigned long keep)
+static void release_unused(struct mafc_pool *pool, unsigned long keep)
 {
 	struct mafc_chunk *chunk, *next;
-	unsigned long frames = 0;
 	LIST_HEAD(unused);
 	unsigned int i;
 
@@ -419,16 +418,13 @@ static unsigned long release_unused(struct mafc_pool *pool, unsigned long keep)
 			continue;
 		list_for_each_entry_safe(chunk, next, pool_list(pool, i), node) {
 			mafc_buddy_flush(chunk->buddy);
-			if (!chunk_unused(chunk) || (!pool->dead &&
-			    pool->low < keep + chunk_free(chunk)))
-				continue;
-			frames += chunk_free(chunk);
-			chunk_detach(chunk, &unused);
+			if (chunk_unused(chunk) &&
+			    (pool->dead || pool->low >= keep + chunk_free(chunk)))
+				chunk_detach(chunk, &unused);
 		}
 	}
 	spin_unlock(&pool->lock);
 	chunks_free(&unused);
-	return frames;
 }
 
 /* The heap is dead: only frames that a forked process uses live on, with the pool. May sleep. */
@@ -495,19 +491,18 @@ static unsigned long punch_some(struct mafc_pool *pool, unsigned long max)
 	return punched_free(&p);
 }
 
-/* Gives back what was free since the last trim, but for 1/@part; how many frames. May sleep. */
-unsigned long mafc_pool_trim(struct mafc_pool *pool, unsigned int part)
+/* Gives back what was free since the last trim, but for one in @part frames. May sleep. */
+void mafc_pool_trim(struct mafc_pool *pool, unsigned int part)
 {
-	unsigned long keep = max(16UL, READ_ONCE(pool->frames) / part);
-	unsigned long done = release_unused(pool, keep), n = 1;
-	long excess = READ_ONCE(pool->low) - keep;
+	unsigned long keep = max(16UL, READ_ONCE(pool->frames) / part), n = 1;
+	long excess;
 
-	for (; excess > 0 && n; excess -= n, done += n)
+	release_unused(pool, keep);
+	for (excess = READ_ONCE(pool->low) - keep; excess > 0 && n; excess -= n)
 		n = punch_some(pool, excess);
 	spin_lock(&pool->lock);
 	pool->low = pool->cached;
 	spin_unlock(&pool->lock);
-	return done;
 }
 
 /*
@@ -549,18 +544,18 @@ bool mafc_pool_release_victim(struct mafc_chunk *chunk)
 {
 	struct mafc_pool *pool = chunk->pool;
 	LIST_HEAD(unused);
+	bool empty;
 
 	spin_lock(&pool->lock);
 	chunk->aside = false;
-	if (chunk_unused(chunk))
+	empty = chunk_unused(chunk);
+	if (empty)
 		chunk_detach(chunk, &unused);
 	else	/* last in line, so that another one is tried next time */
 		list_add_tail(&chunk->node, &chunk_node(chunk)->lists[chunk_list(chunk)]);
 	spin_unlock(&pool->lock);
-	if (list_empty(&unused))
-		return false;
 	chunks_free(&unused);
-	return true;
+	return empty;
 }
 
 /* Adds a pool's figures to held, cached, free_blocks, largest_free and chunks_returned. */
