@@ -11,20 +11,13 @@
 #define PLACES		MAFC_PFM_PLACES
 #define BAND_HIGH	(BANDS - 1)
 
-/* The chain's rows are in Q15, so that 1 fits into 16 bits. */
-#define ROW_ONE		32768u
-/* A row is halved when it has so many counts. */
-#define ROW_MAX		512
-/* What a band's own row weighs in that of a place, in counts. */
-#define ROW_PRIOR	4
-/* What "it stays as it is" weighs in a band's row. */
-#define STAY_PRIOR	4
-/* Share of "it stays as it is" that goes to each neighbour. */
-#define STAY_LEAK	(ROW_ONE / 16)
-/* What the chain weighs against the record of outcomes. */
-#define CHAIN_PRIOR	8
-/* Share of a new sample in the means; it is well over them by as much of itself. */
-#define MEAN_PART	16
+#define ROW_ONE		32768u		/* 1 in the chain's rows: in Q15 it fits into 16 bits */
+#define ROW_MAX		512		/* a row is halved when it has so many counts */
+#define ROW_PRIOR	4		/* weight, in counts, of its band in the row of a place, */
+#define STAY_PRIOR	4		/* and of "it stays as it is" in a band's row, */
+#define STAY_LEAK	(ROW_ONE / 16)	/* of which each neighbour gets so much */
+#define CHAIN_PRIOR	8		/* weight of the chain against the record of outcomes */
+#define MEAN_PART	16		/* of a new sample in the means; and well over them */
 
 static unsigned int band_of(const struct mafc_pfm *p, u32 frag)
 {

@@ -7,23 +7,14 @@
  */
 #include "matcher.h"
 
-/* Look up all subsets of the free places where these are at most so many. */
-#define ENUM_PLACES	9
-/* Spans to compare in the list of each of them, if the bitmap is longer. */
-#define ENUM_CHAIN	2
-/*
- * Else compare so many spans, so many per level, and none at levels where fewer than one in so
- * many would fit. A comparison takes nanoseconds, a mesh microseconds: looking hard pays.
- */
-#define PROBES		4096
-#define PROBES_LEVEL	512
-#define PROBE_ODDS	1024
-/* Blocks are not always live at random: try so many of the emptiest anyway. */
-#define PROBES_ANYWAY	64
-/* A span whose partners failed so often in a row gets no more. */
-#define FAILS_MAX	4
-/* Stop a search that has found nothing after so many steps. */
-#define STEPS_MAX	65536
+#define ENUM_PLACES	9	/* look up all subsets of at most so many free places, */
+#define ENUM_CHAIN	2	/* and compare so many spans of each, if the bitmap is longer */
+#define PROBES		4096	/* else compare so many spans: looking hard pays, */
+#define PROBES_LEVEL	512	/* so many per level, */
+#define PROBE_ODDS	1024	/* and none at levels where fewer than one in so many would fit */
+#define PROBES_ANYWAY	64	/* of the emptiest: blocks are not always live at random */
+#define FAILS_MAX	4	/* a span whose partners failed so often in a row gets no more */
+#define STEPS_MAX	65536	/* a search that has found nothing pauses after so many */
 
 #define NONE		MAFC_MATCHER_NONE
 
@@ -54,10 +45,9 @@ static bool disjoint(const struct mafc_matcher *m, unsigned int i)
 
 	if (!m->words)
 		return !(span(m, i)->sig & m->dst_sig);
-	for (w = 0; w < m->words; w++) {
+	for (w = 0; w < m->words; w++)
 		if (bits[w] & m->dst_bits[w])
 			return false;
-	}
 	return true;
 }
 
@@ -141,10 +131,9 @@ static unsigned int level_lowest(const struct mafc_matcher *m)
 {
 	unsigned int w;
 
-	for (w = 0; w < 4; w++) {
+	for (w = 0; w < 4; w++)
 		if (m->levels[w])
 			return w * 64 + __ffs64(m->levels[w]);
-	}
 	return 0;
 }
 
