@@ -8,7 +8,6 @@
  */
 #ifndef MAFC_BUDDY_H
 #define MAFC_BUDDY_H
-
 #include "pure.h"
 
 #define MAFC_BUDDY_ORDER_MAX	16
@@ -55,5 +54,4 @@ struct mafc_hist {
 
 void mafc_hist_add(struct mafc_hist *h, unsigned int order);
 void mafc_hist_targets(const struct mafc_hist *h, unsigned int order, u16 target[]);
-
 #endif /* MAFC_BUDDY_H */

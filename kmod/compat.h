@@ -2,7 +2,6 @@
 /* compat.h - the only place that asks for the kernel version: 6.1 (Debian 12) to 6.12 */
 #ifndef MAFC_COMPAT_H
 #define MAFC_COMPAT_H
-
 #include <linux/list_lru.h>
 #include <linux/mm.h>
 #include <linux/shrinker.h>
@@ -71,5 +70,4 @@ static inline struct shrinker *mafc_shrinker_alloc(const char *name)
 #define list_lru_add_obj list_lru_add
 #define list_lru_del_obj list_lru_del
 #endif
-
 #endif /* MAFC_COMPAT_H */

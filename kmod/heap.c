@@ -6,7 +6,6 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
-
 #include "mafc.h"
 
 atomic64_t mafc_total[MAFC_N_COUNTERS];
@@ -173,13 +172,11 @@ void mafc_heap_kill(struct mafc_heap *heap)
 	list_del_init(&heap->node);
 	heaps_count--;
 	mutex_unlock(&heaps_lock);
-
 	/* Whoever is at work finishes; whoever comes later sees it is dead. */
 	mutex_lock(&heap->motion);
 	heap->dead = true;
 	memset(heap->leaf_cache, 0, sizeof(heap->leaf_cache));
 	mutex_unlock(&heap->motion);
-
 	mafc_table_destroy(heap);
 	mafc_pool_kill(heap->pool);
 	mafc_pool_kill(heap->meta_pool);

@@ -2,7 +2,6 @@
 /* mafc.h - the nouns of the module; for what they mean, invariants and locks see design.rst */
 #ifndef MAFC_H
 #define MAFC_H
-
 #include <linux/atomic.h>
 #include <linux/bitmap.h>
 #include <linux/ktime.h>
@@ -14,14 +13,12 @@
 #include <linux/spinlock.h>
 #include <linux/wait.h>
 #include <linux/xarray.h>
-
 #include "../uapi/mafc.h"
 #include "buddy.h"
 #include "compat.h"
 #include "markov.h"
 
 enum mafc_region { MAFC_META, MAFC_SMALL, MAFC_LARGE, MAFC_REGIONS };
-
 #define MAFC_LEAF_SHIFT		9
 #define MAFC_LEAF_SLOTS		(1U << MAFC_LEAF_SHIFT)
 #define MAFC_SLOT_SHIFT		30
@@ -175,13 +172,6 @@ struct mafc_leaf_cache {
 	struct mafc_leaf *leaf;
 };
 
-/* What the last scan of a heap found. */
-struct mafc_scan {
-	u64 live;			/* bytes in allocated blocks */
-	u64 mapped;			/* slots with a frame */
-	unsigned long when;		/* jiffies */
-};
-
 /* The heap of one process. */
 struct mafc_heap {
 	refcount_t refs;		/* lookups, the list, the mappings together */
@@ -207,9 +197,13 @@ struct mafc_heap {
 	atomic64_t count[MAFC_N_COUNTERS];
 	atomic_long_t stall[MAFC_STALL_BUCKETS];	/* waits for pages in motion by log2(ns) */
 	u64 away_max;			/* longest motion, ns */
-	struct mafc_scan scan;		/* under @motion, as is the model with what it was told */
+	struct {			/* what the last scan found; under @motion */
+		u64 live;		/* bytes in allocated blocks */
+		u64 mapped;		/* slots with a frame */
+		unsigned long when;	/* jiffies */
+	} scan;
 	u32 mesh_from;			/* where the next scan begins to look for spans to mesh */
-	struct mafc_pfm pfm;
+	struct mafc_pfm pfm;		/* the model, and what it was told; under @motion */
 	u64 pfm_frees;			/* blocks freed as of the last visit */
 	u64 pfm_allocs[MAFC_CLASSES_MAX];	/* blocks allocated, by class, likewise */
 	unsigned long next_pass;	/* jiffies of the compactor's next visit */
@@ -343,5 +337,4 @@ extern unsigned int mafc_interval_ms;
 extern unsigned int mafc_medium_percent;
 extern unsigned int mafc_high_percent;
 extern const struct attribute_group *mafc_sysfs_groups[];
-
 #endif /* MAFC_H */

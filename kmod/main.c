@@ -7,9 +7,7 @@
 #include <linux/mount.h>
 #include <linux/pseudo_fs.h>
 #include <linux/uaccess.h>
-
 #include "mafc.h"
-
 #define CREATE_TRACE_POINTS
 #include "trace.h"
 
@@ -223,24 +221,21 @@ struct mafc_ioctl {
 	size_t min;	/* of its first version */
 };
 
-#define MAFC_IOCTL(cmd, _fn, type, last, _heap, _flags)			\
-	[_IOC_NR(cmd)] = {						\
-		.fn = (_fn),						\
-		.heap = (_heap),					\
-		.flags = (_flags),					\
-		.size = sizeof(struct type),				\
-		.min = offsetofend(struct type, last),			\
+#define MAFC_IOCTL(CMD, name, last, _heap, _flags)			\
+	[_IOC_NR(MAFC_IOC_##CMD)] = {					\
+		.fn = ioctl_##name, .heap = (_heap), .flags = (_flags),	\
+		.size = sizeof(struct mafc_##name),			\
+		.min = offsetofend(struct mafc_##name, last),		\
 	}
 
 static const struct mafc_ioctl mafc_ioctls[] = {
-	MAFC_IOCTL(MAFC_IOC_INFO, ioctl_info, mafc_info, region_max, false, 0),
-	MAFC_IOCTL(MAFC_IOC_SETUP, ioctl_setup, mafc_setup, spans, false, 0),
-	MAFC_IOCTL(MAFC_IOC_STAT, ioctl_stat, mafc_stat, pad, false, 0),
-	MAFC_IOCTL(MAFC_IOC_COMPACT, ioctl_compact, mafc_compact, released, true,
-		   MAFC_COMPACT_SHUFFLE),
-	MAFC_IOCTL(MAFC_IOC_RELEASE, ioctl_release, mafc_release, released, true, 0),
-	MAFC_IOCTL(MAFC_IOC_REMAP, ioctl_remap, mafc_remap, length, true, 0),
-	MAFC_IOCTL(MAFC_IOC_POLICY, ioctl_policy, mafc_policy, compact, true, 0),
+	MAFC_IOCTL(INFO, info, region_max, false, 0),
+	MAFC_IOCTL(SETUP, setup, spans, false, 0),
+	MAFC_IOCTL(STAT, stat, pad, false, 0),
+	MAFC_IOCTL(COMPACT, compact, released, true, MAFC_COMPACT_SHUFFLE),
+	MAFC_IOCTL(RELEASE, release, released, true, 0),
+	MAFC_IOCTL(REMAP, remap, length, true, 0),
+	MAFC_IOCTL(POLICY, policy, compact, true, 0),
 };
 
 static long mafc_ioctl(struct file *file, unsigned int cmd, unsigned long ptr)
@@ -307,7 +302,6 @@ static int __init mafc_init(void)
 	BUILD_BUG_ON(sizeof(struct mafc_span) != 64);
 	BUILD_BUG_ON(MAFC_OFF_SMALL >> PAGE_SHIFT != mafc_slot_pgoff(mafc_slot(MAFC_SMALL, 0)));
 	BUILD_BUG_ON(MAFC_OFF_LARGE >> PAGE_SHIFT != mafc_slot_pgoff(mafc_slot(MAFC_LARGE, 0)));
-
 	mafc_mnt = kern_mount(&mafc_fs_type);
 	if (IS_ERR(mafc_mnt))
 		return PTR_ERR(mafc_mnt);
@@ -341,6 +335,5 @@ static void __exit mafc_exit(void)
 
 module_init(mafc_init);
 module_exit(mafc_exit);
-
 MODULE_DESCRIPTION("Memory allocator with fragmentation control");
 MODULE_LICENSE("GPL");

@@ -8,7 +8,6 @@
  */
 #ifndef MAFC_MARKOV_H
 #define MAFC_MARKOV_H
-
 #include "pure.h"
 
 #define MAFC_PFM_ONE		65536u		/* 1 in Q16 */
@@ -16,7 +15,6 @@
 #define MAFC_PFM_PAGES_MAX	0x10000000000ULL
 #define MAFC_PFM_HORIZON	10		/* steps that are looked ahead */
 #define MAFC_PFM_STEPS_MAX	1000		/* longest time that is told */
-
 #define MAFC_PFM_MEANS		3
 #define MAFC_PFM_BANDS		6
 #define MAFC_PFM_CONTEXTS	16
@@ -64,8 +62,6 @@ void mafc_pfm_init(struct mafc_pfm *p, u32 medium, u32 high);
 void mafc_pfm_set_thresholds(struct mafc_pfm *p, u32 medium, u32 high);
 int mafc_pfm_update(struct mafc_pfm *p, const struct mafc_pfm_sample *sample);
 void mafc_pfm_forecast(struct mafc_pfm *p, struct mafc_pfm_forecast *f);
-
 u32 mafc_log2_q16(u64 x);
 u32 mafc_pfm_entropy(const u64 counts[], unsigned int n);
-
 #endif /* MAFC_MARKOV_H */

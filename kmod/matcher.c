@@ -15,7 +15,6 @@
 #define PROBES_ANYWAY	64	/* of the emptiest: blocks are not always live at random */
 #define FAILS_MAX	4	/* a span whose partners failed so often in a row gets no more */
 #define STEPS_MAX	65536	/* a search that has found nothing pauses after so many */
-
 #define NONE		MAFC_MATCHER_NONE
 
 struct span {

@@ -9,7 +9,6 @@
  */
 #ifndef MAFC_MATCHER_H
 #define MAFC_MATCHER_H
-
 #include "pure.h"
 
 #define MAFC_MATCHER_SPANS_MAX	65534
@@ -48,5 +47,4 @@ int mafc_matcher_reset(struct mafc_matcher *m, unsigned int nblocks);
 int mafc_matcher_add(struct mafc_matcher *m, u32 id, const u64 bits[4]);
 bool mafc_matcher_next(struct mafc_matcher *m, u32 *dst, u32 *src);
 void mafc_matcher_done(struct mafc_matcher *m, bool meshed);
-
 #endif /* MAFC_MATCHER_H */

@@ -5,7 +5,6 @@
  * checked, and loops and copies are bounded by that. The steps are those of design.rst.
  */
 #include <linux/page_ref.h>
-
 #include "mafc.h"
 #include "trace.h"
 

@@ -11,7 +11,6 @@
 #include <linux/page_ref.h>
 #include <linux/slab.h>
 #include <linux/swap.h>
-
 #include "mafc.h"
 #include "trace.h"
 
@@ -219,7 +218,6 @@ static int pool_grow(struct mafc_pool *pool, gfp_t gfp, const struct mafc_place 
 				     gfp | __GFP_NORETRY | __GFP_NOMEMALLOC : gfp, place);
 	if (!chunk)
 		return -ENOMEM;
-
 	atomic_long_add(chunk_frames(chunk), &mafc_node_frames[page_to_nid(chunk->base)]);
 	spin_lock(&pool->lock);
 	chunk->aside = false;
@@ -367,7 +365,6 @@ static void frame_free(struct mafc_pool *mine, struct page *page)
 
 	if (reuse)
 		page_ref_unfreeze(page, 1);
-
 	spin_lock(&pool->lock);
 	reuse = reuse && !pool->dead;
 	if (reuse) {
@@ -385,7 +382,6 @@ static void frame_free(struct mafc_pool *mine, struct page *page)
 	else
 		chunk_relist(chunk);
 	spin_unlock(&pool->lock);
-
 	if (!reuse)
 		frame_return(page);
 	chunks_free(&unused);

@@ -2,7 +2,6 @@
 /* pure.h - what the pure cores use of their surroundings: module, KUnit, user-space tests */
 #ifndef MAFC_PURE_H
 #define MAFC_PURE_H
-
 #ifdef __KERNEL__
 #include <linux/bitops.h>
 #include <linux/errno.h>
@@ -13,5 +12,4 @@
 #else
 #include "pure_user.h"	/* with the tests: selftests/host */
 #endif /* __KERNEL__ */
-
 #endif /* MAFC_PURE_H */

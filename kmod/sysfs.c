@@ -3,7 +3,6 @@
 #include <linux/device.h>
 #include <linux/kstrtox.h>
 #include <linux/sysfs.h>
-
 #include "mafc.h"
 
 unsigned int mafc_enable = 1;		/* whether the compactor works at all */

@@ -5,7 +5,6 @@
  */
 #include <linux/rcupdate.h>
 #include <linux/slab.h>
-
 #include "mafc.h"
 
 static void leaf_free_rcu(struct rcu_head *rcu)
@@ -287,10 +286,8 @@ void *mafc_meta(struct mafc_heap *heap, u32 index, bool write)
 	if (index >= heap->pages[MAFC_META])
 		return NULL;
 	page = mafc_entry_page(mafc_entry_held(heap, slot));
-	if (!page)
-		return NULL;
-	if (write && (!mafc_leaf_exclusive(heap, slot) ||
-		      atomic_read(&mafc_frame(page)->owners) != 1))
+	if (!page || (write && (!mafc_leaf_exclusive(heap, slot) ||
+				atomic_read(&mafc_frame(page)->owners) != 1)))
 		return NULL;
 	return page_address(page);
 }

@@ -5,18 +5,13 @@
 
 #if !defined(MAFC_TRACE_H) || defined(TRACE_HEADER_MULTI_READ)
 #define MAFC_TRACE_H
-
 #include <linux/tracepoint.h>
 
 TRACE_EVENT(mafc_fault,
 	TP_PROTO(u32 slot, bool write, unsigned int mapped),
 	TP_ARGS(slot, write, mapped),
 	TP_STRUCT__entry(__field(u32, slot) __field(bool, write) __field(unsigned int, mapped)),
-	TP_fast_assign(
-		__entry->slot = slot;
-		__entry->write = write;
-		__entry->mapped = mapped;
-	),
+	TP_fast_assign(__entry->slot = slot; __entry->write = write; __entry->mapped = mapped;),
 	TP_printk("region=%u page=%u write=%d mapped=%u", __entry->slot >> 30,
 		  __entry->slot & 0x3fffffff, __entry->write, __entry->mapped)
 );
@@ -26,11 +21,7 @@ TRACE_EVENT(mafc_chunk,
 	TP_ARGS(order, gone, taken),
 	TP_STRUCT__entry(__field(unsigned int, order) __field(unsigned int, gone)
 			 __field(bool, taken)),
-	TP_fast_assign(
-		__entry->order = order;
-		__entry->gone = gone;
-		__entry->taken = taken;
-	),
+	TP_fast_assign(__entry->order = order; __entry->gone = gone; __entry->taken = taken;),
 	TP_printk("%s order=%u gone=%u", __entry->taken ? "take" : "return",
 		  __entry->order, __entry->gone)
 );
@@ -40,11 +31,7 @@ DECLARE_EVENT_CLASS(mafc_motion,
 	TP_PROTO(u32 slot, u32 target, int result),
 	TP_ARGS(slot, target, result),
 	TP_STRUCT__entry(__field(u32, slot) __field(u32, target) __field(int, result)),
-	TP_fast_assign(
-		__entry->slot = slot;
-		__entry->target = target;
-		__entry->result = result;
-	),
+	TP_fast_assign(__entry->slot = slot; __entry->target = target; __entry->result = result;),
 	TP_printk("region=%u page=%u target=%u result=%d", __entry->slot >> 30,
 		  __entry->slot & 0x3fffffff, __entry->target & 0x3fffffff, __entry->result)
 );
@@ -85,9 +72,7 @@ TRACE_EVENT(mafc_predict,
 		  __entry->pid, __entry->state, __entry->frag, __entry->entropy, __entry->free_rate,
 		  __entry->pages, __entry->high_ppm, __entry->steps)
 );
-
 #endif /* MAFC_TRACE_H */
-
 #undef TRACE_INCLUDE_PATH
 #define TRACE_INCLUDE_PATH .
 #undef TRACE_INCLUDE_FILE
