@@ -4,20 +4,12 @@
  *
  * DOC: overview
  *
- * /dev/mafc gives a process (an mm, not a file descriptor) one heap: three mappings of the device.
- *
- *   MAFC_OFF_META   a header page, two page maps and one descriptor per small page.  Written by
- *                   the library, read and in part written by the kernel.
- *   MAFC_OFF_SMALL  pages that hold spans of small blocks.  Meshed, moved and dropped.
- *   MAFC_OFF_LARGE  pages that hold large blocks.  Moved and dropped.
- *
- * The order of calls is open(), MAFC_IOC_SETUP, three times mmap(MAP_SHARED), after which the
- * descriptor may be closed: ioctls on any descriptor of the device act on the caller's heap, and
- * the mappings keep it alive.
- *
- * A page may be touched only while its bit in the page map is set; a touch of any other page
- * raises SIGBUS, once the kernel has taken the page away.  Small pages that come back into use
- * hold whatever this process left in them; large pages come back as zeros.
+ * /dev/mafc gives a process (an mm, not a file descriptor) one heap: a header page, two page maps
+ * and a descriptor per small page, written by the library and in part by the kernel; pages of
+ * spans of small blocks, which are meshed, moved and dropped; and pages of large blocks, which are
+ * moved and dropped.  The order of calls is open(), MAFC_IOC_SETUP, three times mmap(MAP_SHARED),
+ * close().  A page may be touched only while its bit in the page map is set; else SIGBUS, once the
+ * kernel has taken it away.  Documentation/uapi.rst has it all.
  *
  * DOC: spans
  *
@@ -73,7 +65,7 @@
 #include <linux/types.h>
 
 #define MAFC_ABI_VERSION	1
-
+/* Offsets of the three mappings. */
 #define MAFC_OFF_META		0x000000000000ULL
 #define MAFC_OFF_SMALL		0x100000000000ULL
 #define MAFC_OFF_LARGE		0x200000000000ULL
