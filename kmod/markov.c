@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * markov.c - the predictive fragmentation model (PFM)
- * A place is a band of fragmentation (0 and 1 are Low, 2 to 4 Medium, 5 High) and a context.
- */
+/* markov.c - the predictive fragmentation model (PFM); a place is a band and a context */
 #include "markov.h"
 
 #define ONE		MAFC_PFM_ONE
 #define BANDS		MAFC_PFM_BANDS
 #define CONTEXTS	MAFC_PFM_CONTEXTS
 #define PLACES		MAFC_PFM_PLACES
-#define BAND_HIGH	(BANDS - 1)
+#define BAND_HIGH	(BANDS - 1)	/* of the others, 0 and 1 are Low, 2 to 4 Medium */
 
 #define ROW_ONE		32768u		/* 1 in the chain's rows: in Q15 it fits into 16 bits */
 #define ROW_MAX		512		/* a row is halved when it has so many counts */

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * pool.c - physical memory of a heap: chunks from the page allocator, split into single pages
- * Frames are taken from the fullest chunk of a node that has one, so that others may become
- * empty. struct page: private is the chunk, mapping NULL, the count 1 plus page-table entries
- * and pins.
+ * Frames come from the fullest chunk of a node that has one, so that others may become empty. In
+ * struct page, private is the chunk, and the count 1 plus page-table entries and pins.
  */
 #include <linux/gfp.h>
 #include <linux/highmem.h>
@@ -14,8 +13,7 @@
 #include "mafc.h"
 #include "trace.h"
 
-/* How many chunks of a list are asked for a block of several frames. */
-#define POOL_PROBES	4
+#define POOL_PROBES	4	/* chunks of a list that are asked for a block */
 
 atomic_long_t mafc_node_frames[MAX_NUMNODES];
 
@@ -203,10 +201,7 @@ static struct mafc_chunk *chunk_create(struct mafc_pool *pool, unsigned int orde
 	return chunk;
 }
 
-/*
- * Large chunks without insisting: no reclaim or OOM kill for what a smaller one would do as
- * well.
- */
+/* Large chunks without insisting: no reclaim, no OOM kill, as a smaller one would do as well. */
 static int pool_grow(struct mafc_pool *pool, gfp_t gfp, const struct mafc_place *place)
 {
 	unsigned long sixteenth = READ_ONCE(pool->frames) / 16;
@@ -353,9 +348,7 @@ static void chunk_adapt(struct mafc_chunk *chunk)
 	mafc_buddy_set_lazy(chunk->buddy, target);
 }
 
-/*
- * Not to the buddy if the pool is dead or another's, or if the frame is pinned: see invariant 6.
- */
+/* To the system if the pool is dead or another's, or the frame is pinned: see invariant 6. */
 static void frame_free(struct mafc_pool *mine, struct page *page)
 {
 	struct mafc_chunk *chunk = (struct mafc_chunk *)page_private(page);
@@ -501,10 +494,7 @@ void mafc_pool_trim(struct mafc_pool *pool, unsigned int part)
 	spin_unlock(&pool->lock);
 }
 
-/*
- * A chunk worth emptying, or NULL: its few frames in use fit into its node's other chunks.
- * Nothing is taken from it until mafc_pool_release_victim().
- */
+/* A chunk to empty into its node's others, or NULL; aside until mafc_pool_release_victim(). */
 struct mafc_chunk *mafc_pool_victim(struct mafc_pool *pool)
 {
 	struct mafc_chunk *chunk, *best = NULL;

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * table.c - the heap table: an xarray of leaves, looked up under RCU, and their entries
- * Fork lets the child share all leaves; whoever wants to change an entry first gets his own.
- */
+/* table.c - the heap table: an xarray of leaves, looked up under RCU, and their entries */
 #include <linux/rcupdate.h>
 #include <linux/slab.h>
 #include "mafc.h"
@@ -274,10 +271,7 @@ void mafc_table_destroy(struct mafc_heap *heap)
 	xa_destroy(&heap->leaves);
 }
 
-/*
- * A page of the meta region; NULL if it was never touched, or has another owner and @write is
- * set. heap->motion is held; the pointer is good for as long.
- */
+/* A page of the meta region while heap->motion is held; or NULL. @write: if it is nobody else's. */
 void *mafc_meta(struct mafc_heap *heap, u32 index, bool write)
 {
 	u32 slot = mafc_slot(MAFC_META, index);
