@@ -257,22 +257,17 @@ void mafc_matcher_init(struct mafc_matcher *m, u32 max_spans)
 int mafc_matcher_reset(struct mafc_matcher *m, unsigned int nblocks)
 {
 	bool valid = nblocks >= 2 && nblocks <= MAFC_MATCHER_BLOCKS_MAX;
-	size_t room = mafc_matcher_size(m->max_spans) - sizeof(*m);
+	u32 max_spans = m->max_spans;
+	size_t room = mafc_matcher_size(max_spans) - sizeof(*m);
 
+	memset(m, 0, offsetof(struct mafc_matcher, head));
+	m->max_spans = max_spans;
 	m->nblocks = valid ? nblocks : 0;
 	m->words = nblocks <= 16 || !valid ? 0 : (nblocks + 63) / 64;
 	m->capacity = room / (sizeof(struct span) + m->words * sizeof(u64));
-	m->capacity = valid ? min_t(u32, m->capacity, m->max_spans) : 0;
-	m->count = 0;
-	m->steps = 0;
+	m->capacity = valid ? min_t(u32, m->capacity, max_spans) : 0;
 	m->dst = NONE;
 	m->src = NONE;
-	m->sealed = false;
-	m->paused = false;
-	memset(m->levels, 0, sizeof(m->levels));
-	memset(m->left, 0, sizeof(m->left));
-	memset(m->cursor, 0, sizeof(m->cursor));
-	memset(m->filled, 0, sizeof(m->filled));
 	return valid ? 0 : -EINVAL;
 }
 

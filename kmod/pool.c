@@ -138,13 +138,12 @@ static void chunks_free(struct list_head *unused)
 void mafc_place_of(const struct vm_area_struct *vma, u32 slot, struct mafc_place *place)
 {
 #ifdef CONFIG_NUMA
-	const struct mempolicy *pol = vma ? vma->vm_policy : NULL;
+	const struct mempolicy *pol = vma && vma->vm_policy ? vma->vm_policy : current->mempolicy;
 	unsigned int i;
 
 #endif
 	*place = (struct mafc_place){ .nid = numa_mem_id() };
 #ifdef CONFIG_NUMA
-	pol = pol ? pol : current->mempolicy;
 	if (!pol || nodes_empty(pol->nodes))
 		return;
 	place->only = pol->mode == MPOL_BIND;
@@ -276,9 +275,8 @@ static bool take_node(struct mafc_pool *pool, int nid, int order,
 }
 
 /* From the right node, or (@any) from one that is not forbidden. */
-static bool pool_try_take(struct mafc_pool *pool, struct mafc_batch *batch,
-			  unsigned int want, enum mafc_fill fill,
-			  const struct mafc_place *place, bool any)
+static bool pool_try_take(struct mafc_pool *pool, struct mafc_batch *batch, unsigned int want,
+			  enum mafc_fill fill, const struct mafc_place *place, bool any)
 {
 	int order = ilog2(want), nid;
 	bool ok;
@@ -303,9 +301,8 @@ static bool pool_try_take(struct mafc_pool *pool, struct mafc_batch *batch,
  * @place: the nodes to take them from
  * Return: 0 or -ENOMEM. Charges the current (a kthread: the active) memory cgroup.
  */
-int mafc_pool_take(struct mafc_pool *pool, struct mafc_batch *batch,
-		   unsigned int want, enum mafc_fill fill, gfp_t gfp,
-		   const struct mafc_place *place)
+int mafc_pool_take(struct mafc_pool *pool, struct mafc_batch *batch, unsigned int want,
+		   enum mafc_fill fill, gfp_t gfp, const struct mafc_place *place)
 {
 	unsigned int i;
 	bool grown;
