@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * buddy.c - a buddy system over page offsets, with lazy coalescing
- * Between calls a page is in at most one free block, and its used bit is clear if and only if it
- * is in one; nfree, free_pages and pairs count what the bitmaps say.
+ * Between calls a page is in at most one free block; its used bit is clear exactly if it is in
+ * one.
  */
 #include "buddy.h"
 

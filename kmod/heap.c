@@ -81,7 +81,6 @@ static void heap_free(struct mafc_heap *heap)
 	kvfree_rcu(heap, rcu);
 }
 
-/* May sleep. */
 void mafc_heap_put(struct mafc_heap *heap)
 {
 	if (refcount_dec_and_test(&heap->refs))

@@ -272,8 +272,8 @@ int mafc_matcher_reset(struct mafc_matcher *m, unsigned int nblocks)
 }
 
 /*
- * Adds a span. Return: 0; -EINVAL for one that is empty, full, or has bits beyond its last
- * block; -ENOSPC if the round is full; -EBUSY once proposing has begun.
+ * 0; -EINVAL for a span that is empty, full, or has bits beyond its end; -ENOSPC; -EBUSY:
+ * sealed.
  */
 int mafc_matcher_add(struct mafc_matcher *m, u32 id, const u64 bits[4])
 {
@@ -305,9 +305,8 @@ int mafc_matcher_add(struct mafc_matcher *m, u32 id, const u64 bits[4])
 }
 
 /*
- * The next pair; a proposal that no mafc_matcher_done() followed counts as failed. Return: false
- * when no pair is left, or none that a bounded search finds, or, with @m->paused set, when a
- * fraction of a millisecond was not enough: call again to go on.
+ * The next pair; without mafc_matcher_done() after it, it counts as failed. False: no pair is
+ * left or found; or, with @m->paused set, a fraction of a millisecond was too short: call again.
  */
 bool mafc_matcher_next(struct mafc_matcher *m, u32 *dst, u32 *src)
 {

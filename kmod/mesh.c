@@ -75,10 +75,7 @@ static bool page_idle(struct mafc_heap *heap, const struct mafc_drop_page *p)
 	return true;
 }
 
-/*
- * Notes a page that seems to hold no live block; may sleep. @head, @seen: its span's first page
- * and descriptor as it was seen, its geometry valid; NULL if it is in no span.
- */
+/* Notes a page that seems to hold no live block; @seen: its span as it was, or NULL. May sleep. */
 void mafc_drop_add(struct mafc_heap *heap, struct mafc_drop *drop, u32 slot,
 		   u32 head, const struct mafc_span *seen)
 {
@@ -195,10 +192,7 @@ static bool frames_distinct(const struct mesh *m, unsigned int j)
 	return m->to[j] != m->from[j];
 }
 
-/*
- * Refuses what can be refused, before anything is touched. All slots of the frame that comes of
- * it must fit into one motion, or it could never be moved or dissolved.
- */
+/* Before anything is touched. A ring must fit into one motion, to be moved or dissolved later. */
 static int mesh_check(struct mesh *m)
 {
 	u32 s, slot = mafc_slot(MAFC_SMALL, m->src);
@@ -274,10 +268,7 @@ static int mesh_merge(struct mesh *m)
 	return 0;
 }
 
-/*
- * Step 3: takes the frames of @n slots from @slot on, and of their rings, away and freezes them.
- * @first: where the ring of each begins in the motion, and the end.
- */
+/* Step 3: freezes @n frames from @slot on. @first: where the ring of each begins; and the end. */
 static int frames_take(struct mafc_heap *heap, u32 slot, unsigned int n, u16 first[],
 		       struct page *page[])
 {

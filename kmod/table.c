@@ -173,10 +173,7 @@ unsigned long mafc_entry(struct mafc_heap *heap, u32 slot)
 	return e;
 }
 
-/*
- * The next slot that shares a frame; or @slot. For all of rings: heap->motion is held, and the
- * slots have entries in leaves without other users.
- */
+/* The next slot that shares a frame, or @slot. Rings: under heap->motion, in exclusive leaves. */
 u32 mafc_ring_next(struct mafc_heap *heap, u32 slot)
 {
 	struct mafc_leaf *leaf = mafc_leaf_exclusive(heap, slot);
@@ -235,10 +232,7 @@ int mafc_table_fork(struct mafc_heap *parent, struct mafc_heap *child)
 	return 0;
 }
 
-/*
- * The entries stay as they are: a fault in a heap that has just left the leaf may
- * have looked it up before, and must not take its slot for empty.  It looks twice.
- */
+/* The entries stay: a fault that looked the leaf up before must not take its slot for empty. */
 static void leaf_drop_entries(struct mafc_heap *heap, unsigned long index,
 			      const struct mafc_leaf *leaf)
 {
