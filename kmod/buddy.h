@@ -42,8 +42,7 @@ void mafc_buddy_flush(struct mafc_buddy *b);
 int mafc_buddy_largest(const struct mafc_buddy *b);
 void mafc_buddy_counts(const struct mafc_buddy *b, u32 counts[]);
 
-/* Requests after which those counted so far weigh half. */
-#define MAFC_HIST_HALF_LIFE	1024
+#define MAFC_HIST_HALF_LIFE	1024	/* requests after which those before weigh half */
 
 /* Which orders were asked for lately; all zeros is an empty histogram. */
 struct mafc_hist {

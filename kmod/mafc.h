@@ -23,6 +23,12 @@ enum mafc_region { MAFC_META, MAFC_SMALL, MAFC_LARGE, MAFC_REGIONS };
 #define MAFC_LEAF_SLOTS		(1U << MAFC_LEAF_SHIFT)
 #define MAFC_SLOT_SHIFT		30
 #define MAFC_SPANS_PER_PAGE	(PAGE_SIZE / sizeof(struct mafc_span))
+#define MAFC_CHUNK_ORDER_MAX	9
+#define MAFC_CHUNK_FRAMES_MAX	(1U << MAFC_CHUNK_ORDER_MAX)
+#define MAFC_POOL_LISTS		9	/* of chunks by how full they are; 0: no free frame */
+#define MAFC_BATCH_MAX		16
+#define MAFC_MOTION_MAX		64
+#define MAFC_LEAF_CACHE		64
 
 static inline u32 mafc_slot(enum mafc_region region, u32 index)
 {
@@ -82,9 +88,6 @@ struct mafc_frame {
 	u32 slot;		/* one of them; a hint, as sharing heaps may have remapped it */
 };
 
-#define MAFC_CHUNK_ORDER_MAX	9
-#define MAFC_CHUNK_FRAMES_MAX	(1U << MAFC_CHUNK_ORDER_MAX)
-
 /* 2^@order frames; all under pool->lock, @frame[].owners excepted, which is atomic. */
 struct mafc_chunk {
 	struct list_head node;		/* in one of the pool's lists */
@@ -99,9 +102,6 @@ struct mafc_chunk {
 	struct mafc_buddy *buddy;	/* over the frames; those gone are never free in it */
 	struct mafc_frame *frame;	/* the frames, and the buddy behind them */
 };
-
-/* Lists of chunks by how full they are; 0 is without a free frame. */
-#define MAFC_POOL_LISTS		9
 
 /* A pool's chunks on one NUMA node. */
 struct mafc_pool_node {
@@ -130,8 +130,6 @@ struct mafc_place {
 	bool only;
 };
 
-#define MAFC_BATCH_MAX		16
-
 /* Frames on their way from a pool to a table. */
 struct mafc_batch {
 	unsigned int n;
@@ -151,8 +149,6 @@ enum mafc_counter {
 	MAFC_N_COMPACTIONS, MAFC_N_WAITS, MAFC_N_COUNTERS
 };
 
-#define MAFC_MOTION_MAX		64
-
 /* The slots in motion; one set per heap, under its mutex. */
 struct mafc_motion {
 	ktime_t start;
@@ -163,8 +159,6 @@ struct mafc_motion {
 		unsigned long entry;	/* before MOVING was set */
 	} s[MAFC_MOTION_MAX];
 };
-
-#define MAFC_LEAF_CACHE		64
 
 /* A leaf (or NULL) found exclusive, which lasts until the next fork; under heap->motion. */
 struct mafc_leaf_cache {
@@ -330,11 +324,7 @@ void mafc_compactor_kick(void);
 u64 mafc_compactor_cpu_ns(void);
 
 /* sysfs.c: the tunables and the attribute groups */
-extern unsigned int mafc_enable;
-extern unsigned int mafc_threshold_percent;
-extern unsigned int mafc_budget_percent;
-extern unsigned int mafc_interval_ms;
-extern unsigned int mafc_medium_percent;
-extern unsigned int mafc_high_percent;
+extern unsigned int mafc_enable, mafc_threshold_percent, mafc_budget_percent, mafc_interval_ms;
+extern unsigned int mafc_medium_percent, mafc_high_percent;
 extern const struct attribute_group *mafc_sysfs_groups[];
 #endif /* MAFC_H */
