@@ -1,16 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * compact.c - the compactor: looks at heaps and decides what to do
- *
- * One kthread visits the heaps in turn.  A visit scans the span descriptors,
- * drops pages without live blocks, and where fragmentation is over the
- * threshold, or predicted to become High, meshes spans and empties sparse
- * chunks.  What is free then goes back to the system.
- *
- * heap->motion is held for one page of descriptors, or one mesh or move, at a
- * time.  Between these the kthread compares the CPU time it used with what it
- * may use, and sleeps.
- */
+/* compact.c - the compactor, see design.rst; holds heap->motion for one step at a time */
 #include <linux/freezer.h>
 #include <linux/kthread.h>
 #include <linux/memcontrol.h>
@@ -22,30 +11,14 @@
 #include "matcher.h"
 #include "trace.h"
 
-/* Spans of one class that one round of the matcher looks at. */
-#define ROUND_SPANS	16384
-
-/* Spans that one scan remembers as candidates for meshing. */
-#define CANDIDATES_MAX	65536
-
-/*
- * A round can take long: after so many meshes what they freed is given back,
- * except for one part in so many, which evacuation needs as room.
- */
-#define TRIM_MESHES	256
-#define TRIM_PART	16
-
-/* The reserve at the end of a visit: one part in so many. */
-#define RESERVE_PART	128
-
-/* Visits without gain double the interval, so many times. */
-#define BACKOFF_MAX	6
-
-/* CPU time that the compactor uses in one go, unless it has more to itself. */
-#define SLICE_NS	(2 * NSEC_PER_MSEC)
-
-/* How often the clock is looked at. */
-#define PACE_NS		(100 * NSEC_PER_USEC)
+#define ROUND_SPANS	16384	/* of one class, that one round of the matcher looks at */
+#define CANDIDATES_MAX	65536	/* spans that one scan remembers for meshing */
+#define TRIM_MESHES	256	/* after so many in a round what they freed is given back, */
+#define TRIM_PART	16	/* but for one part in so many: room for evacuation */
+#define RESERVE_PART	128	/* of the frames, that stays at the end of a visit */
+#define BACKOFF_MAX	6	/* visits without gain double the interval, so many times */
+#define SLICE_NS	(2 * NSEC_PER_MSEC)	/* CPU time that is used in one go */
+#define PACE_NS		(100 * NSEC_PER_USEC)	/* how often the clock is looked at */
 
 /* How long a piece of work may go on. */
 struct pace {
@@ -120,10 +93,7 @@ static void tokens_update(unsigned int percent)
 	tokens_run = run;
 }
 
-/*
- * Works in slices: to wake up costs about as much as a mesh, so a sleep lasts
- * until there is CPU time for many.
- */
+/* Works in slices: a sleep lasts until there is CPU time for many meshes. */
 static bool pace_kthread(void)
 {
 	unsigned int percent = READ_ONCE(mafc_budget_percent);
@@ -246,7 +216,6 @@ static void load_entries(struct worker *w, u32 first)
 			      mafc_entry_held(w->heap, slot + i) : 0;
 }
 
-/* Can this span be one half of a mesh? */
 static bool can_mesh(const struct worker *w, const struct mafc_span *d,
 		     unsigned int i, u32 index, unsigned int live)
 {
@@ -312,7 +281,6 @@ static void scan_loose(struct worker *w, unsigned int i, u32 index)
 		mafc_drop_add(w->heap, &w->drop, slot, index, NULL);
 }
 
-/* Scans one page of descriptors. */
 static void scan_page(struct worker *w, u32 page)
 {
 	u32 first = page * MAFC_SPANS_PER_PAGE;
@@ -371,7 +339,6 @@ static bool scan_small(struct worker *w)
 	return true;
 }
 
-/* Scans 512 pages of the large region. */
 static void scan_large_leaf(struct worker *w, unsigned long leaf_index)
 {
 	u32 slot = leaf_index << MAFC_LEAF_SHIFT, index = mafc_slot_index(slot);
@@ -530,10 +497,7 @@ static void sort_candidates(struct worker *w, u32 start[KLASSES])
 		start[i] -= w->klass[i].spans;
 }
 
-/*
- * Whether the program is filling the holes of a geometry by itself: then
- * meshing is work for nothing, and costs it page faults.
- */
+/* Is the program filling the holes of a geometry by itself? Then meshing is work for nothing. */
 static bool klass_busy(const struct worker *w, const struct klass *c)
 {
 	unsigned int i;
@@ -629,11 +593,7 @@ static u64 gain_count(struct mafc_heap *heap)
 	       atomic64_read(&heap->count[MAFC_N_DROPPED]);
 }
 
-/*
- * To flush the TLBs is the better half of a mesh.  Where much is going to be
- * meshed and the program sleeps, all is unmapped at once; it faults it in again,
- * MAFC_BATCH_MAX pages at a time.
- */
+/* To flush the TLBs is the better half of a mesh: see Unmapping an idle heap in design.rst. */
 static bool worth_unmapping(const struct worker *w)
 {
 	u64 gain = 0;
@@ -645,7 +605,6 @@ static bool worth_unmapping(const struct worker *w)
 	return gain > w->mapped / 16;
 }
 
-/* Scanning is over: improve what can be improved. */
 static void improve(struct worker *w)
 {
 	struct mafc_heap *heap = w->heap;
@@ -658,13 +617,7 @@ static void improve(struct worker *w)
 		evacuate(w);
 }
 
-/**
- * mafc_compact_now() - compact a heap in the caller's context
- * @heap: this heap
- * @arg: in: flags and budget; out: what was done
- *
- * Return: 0; -ENOMEM; -EINTR.
- */
+/* Compacts a heap in the caller's context. Return: 0; -EINVAL; -ENOMEM; -EINTR. */
 int mafc_compact_now(struct mafc_heap *heap, struct mafc_compact *arg)
 {
 	u64 meshed = atomic64_read(&heap->count[MAFC_N_MESHED]);
@@ -700,12 +653,7 @@ int mafc_compact_now(struct mafc_heap *heap, struct mafc_compact *arg)
 	return pace.signal ? -EINTR : 0;
 }
 
-/**
- * mafc_scan_fresh() - count live blocks, unless that was done just now
- * @heap: of this heap
- *
- * Context: takes heap->motion; may sleep.
- */
+/* Counts live blocks, unless that was done just now. Takes heap->motion; may sleep. */
 void mafc_scan_fresh(struct mafc_heap *heap)
 {
 	struct pace pace = { 0 };
@@ -738,10 +686,7 @@ static pid_t owner_pid(struct mafc_heap *heap)
 #define owner_pid(heap)	0
 #endif
 
-/*
- * Entropy and free rate of the requests since the last visit.  False: there are
- * no counters, or they are not what a library would have written.
- */
+/* Of the requests since the last visit. False: no counters, or not what a library would write. */
 static bool sample_requests(struct worker *w, struct mafc_pfm_sample *sample)
 {
 	struct mafc_heap *heap = w->heap;
@@ -777,10 +722,7 @@ static bool sample_requests(struct worker *w, struct mafc_pfm_sample *sample)
 	return true;
 }
 
-/*
- * Feeds the model; true if it expects fragmentation to become High.  Without
- * counters it expects nothing: plain coalescing, and the threshold.
- */
+/* Feeds the model; true if it expects High. Without counters it expects nothing. */
 static bool predict(struct worker *w)
 {
 	struct mafc_heap *heap = w->heap;
@@ -848,10 +790,7 @@ static void visit(struct worker *w, struct mafc_heap *heap)
 		(msecs_to_jiffies(READ_ONCE(mafc_interval_ms)) << heap->backoff);
 }
 
-/*
- * Visits the heaps whose time has come, or all of them if @urgent; returns when
- * to come again.
- */
+/* Visits the heaps whose time has come, or all if @urgent; returns when to come again. */
 static unsigned long visit_all(struct worker *w, bool urgent)
 {
 	unsigned long next = jiffies + msecs_to_jiffies(READ_ONCE(mafc_interval_ms));
@@ -894,30 +833,18 @@ static int compactor_main(void *data)
 	return 0;
 }
 
-/**
- * mafc_compactor_kick() - something changed: visit all heaps now
- *
- * Context: any.
- */
+/* Something changed: visits all heaps now. In any context. */
 void mafc_compactor_kick(void)
 {
 	WRITE_ONCE(compactor_kicked, true);
 	wake_up_interruptible(&compactor_wait);
 }
 
-/**
- * mafc_compactor_cpu_ns() - CPU time that the compactor used so far
- */
 u64 mafc_compactor_cpu_ns(void)
 {
 	return compactor ? READ_ONCE(compactor->se.sum_exec_runtime) : 0;
 }
 
-/**
- * mafc_compactor_start() - start the kthread
- *
- * Return: 0 or -ENOMEM.
- */
 int mafc_compactor_start(void)
 {
 	static struct pace pace = { .kthread = true };
@@ -936,9 +863,6 @@ int mafc_compactor_start(void)
 	return 0;
 }
 
-/**
- * mafc_compactor_stop() - stop the kthread; no heap is left
- */
 void mafc_compactor_stop(void)
 {
 	kthread_stop(compactor);

@@ -1,16 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * fault.c - page faults, copy on write after fork, and the mappings
- *
- * A heap that never forked maps what it has, writable, many pages at a time.
- * From the first fork on it is in copy-on-write mode: its mappings are made
- * read-only and page_mkwrite is told of first writes.  That operation forbids
- * long-term pins, so a heap that shares nothing any longer goes back.
- *
- * mafc_vm_fault() makes its page-table entries with leaf->sem held for reading
- * after it looked at the entry.  A write in copy-on-write mode is the exception:
- * it returns the page, with a reference, and the mm maps it; the reference lets
- * a motion that starts in between fail (see motion.c).
+ * Page-table entries are made with leaf->sem held for reading, but for a write in copy-on-write
+ * mode: then the mm maps the page, which is returned with a reference.
  */
 #include <linux/mmu_notifier.h>
 #include <linux/pagemap.h>
@@ -18,10 +10,6 @@
 #include "mafc.h"
 #include "trace.h"
 
-/*
- * struct fault - a fault under way
- * @owned: the frame that the slot was found, or made, exclusive with
- */
 struct fault {
 	struct vm_fault *vmf;
 	struct mafc_heap *heap;
@@ -29,6 +17,7 @@ struct fault {
 	u32 slot;
 	unsigned int i;
 	bool write;
+	/* The frame that the slot was found, or made, exclusive with. */
 	struct page *owned;
 	struct mafc_batch batch;
 };
@@ -47,10 +36,7 @@ static unsigned int fault_room(const struct fault *f)
 		    (unsigned long)MAFC_LEAF_SLOTS - f->i);
 }
 
-/*
- * How many pages to take for one fault: what is taken and never touched is
- * waste, so not more than a small part of the heap.
- */
+/* What is taken and never touched is waste: so many pages, a small part of the heap. */
 static unsigned int fault_ahead(const struct fault *f)
 {
 	unsigned long part = READ_ONCE(mafc_pool_of(f->heap, f->slot)->frames) / 64;
@@ -250,10 +236,7 @@ static vm_fault_t mafc_vm_map_pages(struct vm_fault *vmf, pgoff_t first,
 	return 0;
 }
 
-/*
- * A write to a page that is mapped read-only.  The mm holds a reference, and
- * makes the entry writable only if it is unchanged after this returned.
- */
+/* The mm holds a reference, and makes the entry writable only if it is unchanged after this. */
 static vm_fault_t mafc_vm_mkwrite(struct vm_fault *vmf)
 {
 	struct mafc_heap *heap = vmf->vma->vm_private_data;
@@ -297,11 +280,7 @@ static vm_fault_t mafc_vm_mkwrite(struct vm_fault *vmf)
 	}
 }
 
-/**
- * mafc_vma_mode() - let a mapping be in copy-on-write mode or not
- * @vma: a new one, or write-locked
- * @cow: the mode
- */
+/* Sets copy-on-write mode in a mapping that is new or write-locked. */
 void mafc_vma_mode(struct vm_area_struct *vma, bool cow)
 {
 	unsigned long flags = vma->vm_flags;
@@ -317,10 +296,7 @@ static bool vma_is_heap(const struct vm_area_struct *vma,
 	       vma->vm_private_data == heap;
 }
 
-/*
- * The dirty bit goes as well: mprotect() takes it for a sign that the page may
- * be made writable again without asking.
- */
+/* Clean: mprotect() takes dirty for a sign that the page may be made writable without asking. */
 static int pte_wrprotect_one(pte_t *pte, unsigned long addr, void *mm)
 {
 	pte_t old;
@@ -332,11 +308,7 @@ static int pte_wrprotect_one(pte_t *pte, unsigned long addr, void *mm)
 	return 0;
 }
 
-/*
- * Keeps faults out of all mappings of a forking process until fork is through.
- * fork locks them one at a time.  To be done before heap->motion is taken: a
- * fault that copies holds its VMA lock and waits for that.
- */
+/* Keeps faults out until fork is through; before heap->motion, see Departures in design.rst. */
 static void heap_lock_vmas(struct mafc_heap *heap)
 {
 	struct vm_area_struct *vma;
@@ -348,11 +320,7 @@ static void heap_lock_vmas(struct mafc_heap *heap)
 			vma_start_write(vma);
 }
 
-/*
- * Makes all mappings of a forking process read-only.  fork flushes the TLBs
- * when it is through, as it must for anonymous memory; a secondary MMU has to
- * be told, which the zap does.
- */
+/* Makes all mappings read-only; fork flushes the TLBs later, MMU notifiers are told by the zap. */
 static void heap_set_cow(struct mafc_heap *heap)
 {
 	struct mm_struct *mm = heap->mm;
@@ -374,10 +342,7 @@ static void heap_set_cow(struct mafc_heap *heap)
 	heap->forks++;
 }
 
-/*
- * Direct I/O or the like goes on in a page that child and parent are about to
- * share.  It belongs to the parent, so the child gets a copy at once.
- */
+/* A pinned page belongs to the parent, whose I/O goes on: the child gets a copy at once. */
 static int copy_pinned(struct mafc_heap *parent, struct mafc_heap *child)
 {
 	struct mafc_leaf *leaf;
@@ -402,10 +367,7 @@ static int copy_pinned(struct mafc_heap *parent, struct mafc_heap *child)
 	return err;
 }
 
-/*
- * The first mapping of a fork: make the child's heap.  Faults of both are kept
- * out by mmap_lock and the VMA locks, the compactor by the parent's motion.
- */
+/* Makes the child's heap. mmap_lock and VMA locks keep out faults, motion the compactor. */
 static struct mafc_heap *fork_heap(struct mafc_heap *parent,
 				   struct mm_struct *mm)
 {
@@ -498,13 +460,7 @@ static void heap_clear_cow(struct mafc_heap *heap)
 	WRITE_ONCE(heap->cow, false);
 }
 
-/**
- * mafc_try_uncow() - leave copy-on-write mode if nothing is shared any more
- * @heap: of this heap
- *
- * Context: takes mmap_lock, if it is free, and heap->motion before it.
- * Return: true if it was left.
- */
+/* Leaves copy-on-write mode if nothing is shared any more, and mmap_lock is free. */
 bool mafc_try_uncow(struct mafc_heap *heap)
 {
 	struct mm_struct *mm = heap->mm;

@@ -1,10 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * motion.c - taking frames away from under the slots that point at them
- *
- * Documentation/design.rst has the steps.  All are under heap->motion, one motion
- * at a time per heap; a fault takes that mutex only for copying after fork.
- */
+/* motion.c - taking frames away from under their slots, with heap->motion held: see design.rst */
 #include <linux/highmem.h>
 #include <linux/page_ref.h>
 #include <linux/pagemap.h>
@@ -16,15 +11,9 @@
 /* A page is away for microseconds: so long it is watched before sleeping. */
 #define SPIN_NS		(20 * NSEC_PER_USEC)
 
-/**
- * mafc_motion_add() - put one slot in motion
- * @heap: in this heap
- * @slot: its slot
- *
- * Context: heap->motion is held.
- * Return: 0; -ENOENT if the slot is empty; -EBUSY if its leaf is shared with a
- * forked process, or it is in motion already (a heap's descriptors may name a
- * page twice); -E2BIG if too many are in motion.
+/*
+ * Puts one slot in motion. Return: 0; -ENOENT if it is empty; -EBUSY if its leaf is shared or it
+ * is in motion (descriptors may name a page twice); -E2BIG if too many are.
  */
 int mafc_motion_add(struct mafc_heap *heap, u32 slot)
 {
@@ -64,15 +53,9 @@ static void motion_undo(struct mafc_heap *heap, unsigned int first)
 		wake_up_all(&heap->moving);
 }
 
-/**
- * mafc_motion_ring() - put all slots of a frame in motion
- * @heap: in this heap
- * @slot: one of them
- * @cow: the frame may be shared with forked processes
- *
- * Context: heap->motion is held; may sleep for memory if @cow is set.
- * Return: 0; -EBUSY if it is shared and may not be; -ENOMEM; else as
- * mafc_motion_add().  On error the ring is not in motion.
+/*
+ * All slots of a frame, or none; if @cow, also of a shared one, which may sleep. Return: 0;
+ * -EBUSY if it is shared; -ENOMEM; else as mafc_motion_add().
  */
 int mafc_motion_ring(struct mafc_heap *heap, u32 slot, bool cow)
 {
@@ -108,7 +91,6 @@ undo:
 	return err;
 }
 
-/* Lets the faults that already read their entry finish with it. */
 static void motion_barrier(struct mafc_motion *mo)
 {
 	unsigned int i, k;
@@ -124,11 +106,7 @@ static void motion_barrier(struct mafc_motion *mo)
 	}
 }
 
-/*
- * Lets write faults in copy-on-write mode finish that carry a page to the page
- * table outside leaf->sem; they hold its lock.  To be called after the barrier
- * and before the zap, where the frame is not going to be frozen.
- */
+/* After the barrier: copy-on-write faults that carry a page to the page table hold its lock. */
 static void wait_for_writers(struct mafc_motion *mo)
 {
 	unsigned int i;
@@ -141,14 +119,9 @@ static void wait_for_writers(struct mafc_motion *mo)
 	}
 }
 
-/**
- * mafc_motion_zap() - unmap all slots in motion
- * @heap: of this heap
- * @frozen: the frames are going to be frozen, which fails if a write fault in
- *	copy-on-write mode still carries one to the page table; else such
- *	faults are waited for
- *
- * Context: heap->motion is held; sleeps.
+/*
+ * Unmaps all slots in motion; sleeps. @frozen: the frames are going to be frozen, which fails if
+ * a copy-on-write fault still carries one to the page table; else such faults are waited for.
  */
 void mafc_motion_zap(struct mafc_heap *heap, bool frozen)
 {
@@ -169,14 +142,7 @@ void mafc_motion_zap(struct mafc_heap *heap, bool frozen)
 	}
 }
 
-/**
- * mafc_motion_set() - publish a new entry
- * @heap: of this heap
- * @i: which of the slots in motion
- * @e: the entry, 0 to leave the slot empty
- *
- * Context: heap->motion is held.
- */
+/* Publishes the new entry of slot @i of those in motion; 0 leaves it empty. */
 void mafc_motion_set(struct mafc_heap *heap, unsigned int i, unsigned long e)
 {
 	struct mafc_motion *mo = &heap->mo;
@@ -194,13 +160,7 @@ static void away_max(struct mafc_heap *heap, u64 ns)
 		;
 }
 
-/**
- * mafc_motion_end() - end the motion
- * @heap: of this heap
- *
- * Slots whose entry was not set get back what they had.
- * Context: heap->motion is held.
- */
+/* Ends the motion; slots whose entry was not set get back what they had. */
 void mafc_motion_end(struct mafc_heap *heap)
 {
 	struct mafc_motion *mo = &heap->mo;
@@ -220,16 +180,9 @@ void mafc_motion_end(struct mafc_heap *heap)
 		wake_up_all(&heap->moving);
 }
 
-/**
- * mafc_motion_freeze() - make sure that nobody else uses an unmapped frame
- * @heap: of this heap
- * @page: the frame, after mafc_motion_zap()
- *
- * A write fault in copy-on-write mode has no reference once its page-table entry
- * is made, yet goes on to dirty and unlock the page: its lock counts like a pin.
- * The lock was taken before the entry was made, so after the zap it is seen.
- *
- * Return: true, and no reference can be taken until page_ref_unfreeze(page, 1).
+/*
+ * Makes sure, after the zap, that nobody else uses a frame. A locked page counts as pinned: see
+ * step 4 in design.rst. If true, no reference can be taken until page_ref_unfreeze(page, 1).
  */
 bool mafc_motion_freeze(struct mafc_heap *heap, struct page *page)
 {
@@ -247,14 +200,7 @@ static bool still_moving(struct mafc_leaf *leaf, unsigned int i)
 	return smp_load_acquire(&leaf->entry[i]) & MAFC_E_MOVING;
 }
 
-/**
- * mafc_motion_wait() - wait for a page in motion
- * @heap: of this heap
- * @leaf: with a reference, not locked
- * @i: index of the entry
- *
- * Context: a fault, with mmap_lock or a VMA lock held and nothing else.
- */
+/* Waits for a page in motion, with a reference to the leaf and mmap_lock or a VMA lock at most. */
 void mafc_motion_wait(struct mafc_heap *heap, struct mafc_leaf *leaf,
 		      unsigned int i)
 {
@@ -286,14 +232,9 @@ static void motion_retarget(struct mafc_heap *heap, struct page *new)
 				(mo->s[i].entry & MAFC_E_MESHED));
 }
 
-/**
- * mafc_relocate() - move a frame's contents to another one of its node
- * @heap: in this heap
- * @slot: one of the frame's slots, not in the meta region
- * @gfp: how to get a frame if none is free; 0: not at all
- *
- * Context: heap->motion is held; sleeps.
- * Return: 0; -EBUSY if it is pinned or shared; -ENOENT; -ENOMEM; -E2BIG.
+/*
+ * Moves a frame, not of the meta region, to another of its node, taken with @gfp, see
+ * mafc_pool_take(). Return: 0; -EBUSY if it is pinned or shared; -ENOENT; -ENOMEM; -E2BIG.
  */
 int mafc_relocate(struct mafc_heap *heap, u32 slot, gfp_t gfp)
 {
@@ -363,16 +304,9 @@ static int cow_copy(struct mafc_heap *heap, u32 slot, struct mafc_batch *batch,
 	return 0;
 }
 
-/**
- * mafc_cow_break() - give a heap a frame of its own
- * @heap: this heap
- * @slot: one of the frame's slots
- * @vma: the mapping it is for, or NULL
- * @owned: out: the frame that the slot is exclusive with, until the next fork
- *	or until it points at another; NULL if it is empty
- *
- * Context: takes heap->motion; may sleep.
- * Return: 0 or -ENOMEM.
+/*
+ * Gives a heap a frame of its own: 0 or -ENOMEM. Takes heap->motion; may sleep. @owned: the
+ * frame, exclusive until the next fork or until the slot points at another; or NULL.
  */
 int mafc_cow_break(struct mafc_heap *heap, u32 slot,
 		   const struct vm_area_struct *vma, struct page **owned)
@@ -395,10 +329,7 @@ int mafc_cow_break(struct mafc_heap *heap, u32 slot,
 	return err;
 }
 
-/*
- * Puts up to @max present slots from @slot on in motion, at most to @end and to
- * the end of their leaf; @slot becomes where to go on.
- */
+/* Puts up to @max present slots of one leaf, to @end, in motion; @slot: where to go on. */
 static int gather(struct mafc_heap *heap, u32 *slot, u32 end, unsigned int max)
 {
 	int err;
@@ -446,16 +377,9 @@ static int release_some(struct mafc_heap *heap, u32 *slot, u32 end, u64 *pages)
 	return 0;
 }
 
-/**
- * mafc_release_range() - drop pages, whatever they hold
- * @heap: of this heap
- * @slot: the first, in the large region
- * @n: how many
- * @pages: out: how many there were
- *
- * Pages that are pinned leave the heap and live as long as their pins.
- * Context: takes heap->motion, again and again; sleeps.
- * Return: 0; -ENOMEM; -EINTR on a fatal signal.
+/*
+ * Drops @n pages of the large region, pinned or not; @pages: how many there were. Takes
+ * heap->motion again and again. Return: 0; -ENOMEM; -ENODEV; -EINTR on a fatal signal.
  */
 int mafc_release_range(struct mafc_heap *heap, u32 slot, u32 n, u64 *pages)
 {
@@ -503,10 +427,8 @@ static int own_both(struct mafc_heap *heap, u32 from, u32 end, u32 delta)
 }
 
 /*
- * Moves what is present of at most half of MAFC_MOTION_MAX slots, all of one
- * leaf on either side.  A fault nearby may have filled receiving slots ahead of
- * time: these are taken away.  Empty ones are kept empty by an entry that says
- * MOVING and nothing else.
+ * Moves at most half of MAFC_MOTION_MAX slots, of one leaf on either side. What a fault filled
+ * ahead goes; empty slots are kept empty by an entry that says MOVING and nothing else.
  */
 static void remap_some(struct mafc_heap *heap, u32 *slot, u32 end, u32 delta)
 {
@@ -541,16 +463,9 @@ static void remap_some(struct mafc_heap *heap, u32 *slot, u32 end, u32 delta)
 		mafc_frame_put(heap->pool, ahead[--k], 1);
 }
 
-/**
- * mafc_remap_range() - move pages to other slots, without copying
- * @heap: of this heap
- * @from: the first slot, in the large region
- * @to: where it goes; the ranges do not overlap
- * @n: how many
- *
- * What was at @to is dropped.
- * Context: takes heap->motion, again and again; sleeps.
- * Return: 0; -ENOMEM or -ENODEV, with nothing moved; -EINTR on a fatal signal.
+/*
+ * Moves @n pages of the large region to @to, dropping what is there; takes heap->motion again
+ * and again. Return: 0; -ENOMEM or -ENODEV, with nothing moved; -EINTR on a fatal signal.
  */
 int mafc_remap_range(struct mafc_heap *heap, u32 from, u32 to, u32 n)
 {
