@@ -212,10 +212,7 @@ void mafc_buddy_init(struct mafc_buddy *b, unsigned int order)
 	node_insert(b, 1);
 }
 
-/*
- * The lowest of the smallest free blocks that are large enough, so that low offsets fill up;
- * else merges just what makes one up. Return: offset in pages, or -ENOSPC.
- */
+/* The lowest of the smallest blocks that do; else merges just what does.  Offset, or -ENOSPC. */
 int mafc_buddy_alloc(struct mafc_buddy *b, unsigned int order)
 {
 	unsigned int o;
@@ -230,10 +227,7 @@ int mafc_buddy_alloc(struct mafc_buddy *b, unsigned int order)
 	return off < 0 ? off : claim(b, node_at(b, off, order));
 }
 
-/*
- * Frees any aligned run of allocated pages, and merges as far up as no order has too few free
- * blocks. Return: 0; -EINVAL, with nothing changed, if one is free already or not there.
- */
+/* Any aligned run of used pages; merges unless too few are free. 0; -EINVAL: nothing changed. */
 int mafc_buddy_free(struct mafc_buddy *b, unsigned int off, unsigned int order)
 {
 	unsigned int node;

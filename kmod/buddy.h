@@ -19,10 +19,7 @@ struct mafc_buddy_level {
 	u16 lazy;	/* so many may stay uncoalesced */
 };
 
-/*
- * One buddy, in mafc_buddy_size() bytes of the caller. The blocks are the nodes of a complete
- * binary tree: node 1 is all pages, the halves of node n are 2n and 2n + 1.
- */
+/* In mafc_buddy_size() bytes.  A binary tree of nodes: 1 is all, 2n and 2n + 1 are halves of n. */
 struct mafc_buddy {
 	u32 order;	/* it manages 2^order pages */
 	u32 free_pages;

@@ -194,10 +194,7 @@ void mafc_pfm_set_thresholds(struct mafc_pfm *p, u32 medium, u32 high)
 		mafc_pfm_init(p, medium, high);
 }
 
-/*
- * Takes in what was seen during a step. Return: 0; -EINVAL for a sample that is absent or out of
- * range: the heap counts as Low until the next good one, and nothing is learned from the gap.
- */
+/* A step. -EINVAL: absent or out of range; Low until the next good one, nothing is learned. */
 int mafc_pfm_update(struct mafc_pfm *p, const struct mafc_pfm_sample *sample)
 {
 	unsigned int band, context;

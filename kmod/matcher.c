@@ -333,10 +333,7 @@ bool mafc_matcher_next(struct mafc_matcher *m, u32 *dst, u32 *src)
 	return false;
 }
 
-/*
- * The verdict on the open proposal. Meshed: the destination has the blocks of both and stays.
- * Not: the source leaves the round, and after FAILS_MAX of these in a row the destination, too.
- */
+/* Verdict on the proposal: the source is in the destination, or out of the round; see FAILS_MAX. */
 void mafc_matcher_done(struct mafc_matcher *m, bool meshed)
 {
 	unsigned int w;

@@ -411,14 +411,11 @@ static int mesh_try(struct mesh *m)
 	return 0;
 }
 
-/**
- * mafc_mesh() - put the blocks of one span onto the pages of another; sleeps
- * @heap: of this heap
- * @dst: the span that stays, index in the small region
- * @src: the span that goes
- * Return: 0; -EAGAIN if they are in use or do not fit (any longer); -EBUSY if pages are pinned
- * or shared with a forked process; -E2BIG if the frame has too many slots already; -EXDEV if
- * they are on different nodes; -EINVAL for nonsense; -ENOMEM.
+/*
+ * Puts the blocks of span @src onto the pages of @dst; sleeps. Return: 0; -EAGAIN if they are in
+ * use or do not fit (any longer); -EBUSY if pages are pinned or shared with a forked process;
+ * -E2BIG if a frame would get too many slots; -EXDEV: on different nodes; -EINVAL: nonsense;
+ * -ENOMEM.
  */
 int mafc_mesh(struct mafc_heap *heap, u32 dst, u32 src)
 {

@@ -291,15 +291,11 @@ static bool pool_try_take(struct mafc_pool *pool, struct mafc_batch *batch, unsi
 	return ok;
 }
 
-/**
- * mafc_pool_take() - take frames, cleared where they must be
- * @pool: from here
- * @batch: out: the frames, contiguous, without owners
- * @want: how many would be welcome, 1 to MAFC_BATCH_MAX; at least one comes
- * @fill: what they may hold
- * @gfp: GFP_KERNEL_ACCOUNT and modifiers, for growing; 0: do not grow, do not sleep
- * @place: the nodes to take them from
- * Return: 0 or -ENOMEM. Charges the current (a kthread: the active) memory cgroup.
+/*
+ * Takes 1 to @want (at most MAFC_BATCH_MAX) contiguous frames without owners, cleared where
+ * @fill and what they held require it. @gfp, for growing: GFP_KERNEL_ACCOUNT and modifiers; 0:
+ * do not grow, do not sleep. Charges the current (a kthread: active) memory cgroup. Return: 0 or
+ * -ENOMEM.
  */
 int mafc_pool_take(struct mafc_pool *pool, struct mafc_batch *batch, unsigned int want,
 		   enum mafc_fill fill, gfp_t gfp, const struct mafc_place *place)

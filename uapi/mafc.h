@@ -14,29 +14,9 @@
  * DOC: spans
  *
  * A span is a run of small pages with blocks of one size.  Its descriptor is that of its first
- * page; the descriptors of the others say MAFC_SPAN_TAIL and how far the first one is.  The state
- * word changes by compare-and-swap only:
- *
- *   ATTACHED -> IDLE     library: nobody hands out blocks of it any longer
- *   IDLE -> ATTACHED     library: hand out blocks of it again
- *   IDLE -> BUSY         kernel: it is being meshed or dissolved
- *   BUSY -> IDLE         kernel: done, or called off
- *   BUSY -> MESHED       kernel: its blocks live in the span @canonical now
- *   MESHED, BUSY -> NONE kernel: no live block is left and the library's lists do not hold it;
- *                        its page-map bits are cleared after
- *   MESHED, BUSY -> DEAD kernel: as above, but MAFC_SPAN_LISTED is set: the library unlists it
- *                        and sets NONE itself
- *   ATTACHED -> NONE     library: the span is given up; then its bits are cleared.  Never while
- *                        MAFC_SPAN_ROOT is set.
- *
- * MAFC_SPAN_LISTED is set and cleared by the library alone, MAFC_SPAN_ROOT by the kernel alone;
- * both survive the other side's transitions.
- *
- * A set bit of the bitmap is a block that is allocated or in a thread's cache.  To allocate, set
- * bits of an ATTACHED span with an atomic OR, before the block is touched.  To free a block, find
- * the root by following @canonical until a descriptor names itself, and clear the bit there with
- * an atomic AND; if the bit was clear already, look the root up again: when it is still the same,
- * the block had been freed before.
+ * page; those of the others say MAFC_SPAN_TAIL and how far the first one is.  The state word
+ * changes by compare-and-swap only; who may make which change, and how blocks are allocated and
+ * freed, is in Documentation/uapi.rst, The span protocol.
  *
  * DOC: errors
  *
