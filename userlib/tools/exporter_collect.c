@@ -48,6 +48,7 @@ static void list(void)
 	struct dirent *e;
 	pid_t pid;
 
+	pthread_mutex_lock(&known.lock);
 	do {
 		e = dir ? readdir(dir) : NULL;
 		pid = e ? atoi(e->d_name) : INT_MAX;
@@ -67,6 +68,7 @@ static void list(void)
 	if (dir)
 		closedir(dir);
 	rank();
+	pthread_mutex_unlock(&known.lock);
 }
 
 /* Is the library in a process, and its heap not on the device? */
@@ -108,24 +110,6 @@ static void ask(int fd, struct proc *p, double now)
 			*c = *c < ' ' || *c > '~' || *c == '"' || *c == '\\' ? '?' : *c;
 		snprintf(p->label, sizeof(p->label), "{pid=\"%d\",comm=\"%s\"", p->pid, p->comm);
 	}
-	pthread_mutex_unlock(&known.lock);
-}
-
-static void ask_all(double now)
-{
-	int fd = reader_open();	/* not kept: an open descriptor would keep the module loaded */
-	struct proc *p;
-
-	pthread_mutex_lock(&known.lock);
-	list();
-	pthread_mutex_unlock(&known.lock);
-	for (p = known.procs; p; p = p->next)
-		ask(fd, p, now);
-	if (fd >= 0)
-		close(fd);
-	pthread_mutex_lock(&known.lock);
-	known.device = fd < 0 ? fd : 0;
-	rank();
 	pthread_mutex_unlock(&known.lock);
 }
 
@@ -176,13 +160,9 @@ void *collect(void *unused)
 {
 	double now = clock_s(CLOCK_MONOTONIC), ask_due = now, remember_due = now, start;
 	struct proc *p;
+	int fd;
 
 	for (;; now = clock_s(CLOCK_MONOTONIC)) {
-		if (now >= ask_due) {
-			start = clock_s(CLOCK_THREAD_CPUTIME_ID);
-			ask_all(now);
-			ask_due = now + (clock_s(CLOCK_THREAD_CPUTIME_ID) - start) / SHARE;
-		}
 		pthread_mutex_lock(&known.lock);
 		for (; remember_due <= now; remember_due += HISTORY_STEP) {
 			remember(&known.history, &known.sum);
@@ -191,6 +171,20 @@ void *collect(void *unused)
 					remember(&p->history, &p->stat);
 		}
 		pthread_mutex_unlock(&known.lock);
+		if (now >= ask_due) {
+			start = clock_s(CLOCK_THREAD_CPUTIME_ID);
+			fd = reader_open();	/* not kept: that would keep the module loaded */
+			list();
+			for (p = known.procs; p; p = p->next)
+				ask(fd, p, now);
+			pthread_mutex_lock(&known.lock);
+			known.device = fd < 0 ? fd : 0;
+			rank();
+			pthread_mutex_unlock(&known.lock);
+			if (fd >= 0)
+				close(fd);
+			ask_due = now + (clock_s(CLOCK_THREAD_CPUTIME_ID) - start) / SHARE;
+		}
 		for (p = known.procs; p; p = p->next)
 			if (p->heap && now < p->wanted + WANTED && now >= p->map_due)
 				draw(p, now);

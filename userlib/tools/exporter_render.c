@@ -82,26 +82,37 @@ static void single(FILE *f, const char *name, unsigned int digits, double v, con
 	fprintf(f, "%s %.*f\n", name, digits, v);
 }
 
-static void free_blocks(FILE *f, const struct proc *p)
+/*
+ * Free blocks, and waits for pages in motion. The kernel's bucket i is waits under 2^i ns, its last
+ * one longer ones, too; here: 2^10, 2^12, ... 2^22.
+ */
+static void histograms(FILE *f)
 {
-	for (int k = 0; k < 10; k++)
-		fprintf(f, "mafc_free_blocks%s,order=\"%d\"} %llu\n", p->label, k,
-			p->stat.free_blocks[k]);
-}
+	const struct proc *p;
+	unsigned long long n;
+	size_t i;
+	int k;
 
-/* Bucket i of the kernel is waits under 2^i ns, the last longer ones. Here: 2^10, ... 2^22. */
-static void stalls(FILE *f, const struct proc *p)
-{
-	unsigned long long n = 0;
-
-	for (int k = 0; k < MAFC_STALL_BUCKETS; k++) {
-		n += p->stat.stall[k];
-		if (k >= 10 && k % 2 == 0)
-			fprintf(f, "mafc_stall_seconds_bucket%s,le=\"0.%09u\"} %llu\n",
-				p->label, 1U << k, n);
+	head(f, "mafc_free_blocks", NULL, "Free runs of 2^order pages.");
+	for (i = 0; i < known.shown; i++) {
+		p = known.worst[i];
+		for (k = 0; k < 10; k++)
+			fprintf(f, "mafc_free_blocks%s,order=\"%d\"} %llu\n", p->label, k,
+				p->stat.free_blocks[k]);
 	}
-	fprintf(f, "mafc_stall_seconds_bucket%s,le=\"+Inf\"} %llu\n", p->label, n);
-	fprintf(f, "mafc_stall_seconds_count%s} %llu\n", p->label, n);
+	head(f, "mafc_stall_seconds", "histogram",
+	     "Waits of threads for pages in motion; their sum is not known.");
+	for (i = 0; i < known.shown; i++) {
+		p = known.worst[i];
+		for (k = 0, n = 0; k < MAFC_STALL_BUCKETS; k++) {
+			n += p->stat.stall[k];
+			if (k >= 10 && k % 2 == 0)
+				fprintf(f, "mafc_stall_seconds_bucket%s,le=\"0.%09u\"} %llu\n",
+					p->label, 1U << k, n);
+		}
+		fprintf(f, "mafc_stall_seconds_bucket%s,le=\"+Inf\"} %llu\n", p->label, n);
+		fprintf(f, "mafc_stall_seconds_count%s} %llu\n", p->label, n);
+	}
 }
 
 char *render_metrics(void)
@@ -140,13 +151,7 @@ char *render_metrics(void)
 			fprintf(f, "%s%s} %.*f\n", g->name, known.worst[i]->label, g->digits,
 				value(g, &known.worst[i]->stat));
 	}
-	head(f, "mafc_free_blocks", NULL, "Free runs of 2^order pages.");
-	for (i = 0; i < known.shown; i++)
-		free_blocks(f, known.worst[i]);
-	head(f, "mafc_stall_seconds", "histogram",
-	     "Waits of threads for pages in motion; their sum is not known.");
-	for (i = 0; i < known.shown; i++)
-		stalls(f, known.worst[i]);
+	histograms(f);
 	pthread_mutex_unlock(&known.lock);
 	fclose(f);
 	return text;

@@ -4,6 +4,7 @@
 
 #include <ctype.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <numa.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -57,30 +58,23 @@ static const struct tunable {
 	{ "high_percent", "%", "model: from here on a heap is High", 0, 100 },
 };
 
-/* Is @arg the name, or the name and = and more? */
-static bool is_named(const char *arg, const char *name)
-{
-	size_t len = strcspn(arg, "=");
-
-	return strlen(name) == len && !strncmp(name, arg, len);
-}
-
+/* @arg: NAME=N */
 static void tune_set(const char *arg)
 {
 	const struct tunable *t = tunables;
-	const char *value = strchr(arg, '=');
-	uint64_t v;
-	char *end;
+	size_t len = strcspn(arg, "=");
+	uint64_t v = 0;
+	char *end = "";
 	int err;
 
-	while (!is_named(arg, t->name))
+	while (strlen(t->name) != len || strncmp(t->name, arg, len))
 		if (++t == tunables + LENGTH(tunables))
-			errx(USAGE, "no tunable %.*s; mafc tune lists them",
-			     (int)strcspn(arg, "="), arg);
-	v = value ? strtoull(value + 1, &end, 10) : 0;
-	if (!value || !isdigit(value[1]) || *end || v < t->min || v > t->max)
+			errx(USAGE, "no tunable %.*s; mafc tune lists them", (int)len, arg);
+	if (arg[len])
+		v = strtoull(arg + len + 1, &end, 10);
+	if (!arg[len] || !isdigit(arg[len + 1]) || *end || v < t->min || v > t->max)
 		errx(USAGE, "%s: must be %s=N, from %s to %s %s", arg, t->name, text(0, t->min),
-		    text(0, t->max), t->unit);
+		     text(0, t->max), t->unit);
 	err = reader_set(t->name, v);
 	if (err)
 		errx(FAILED, "%s: %s", t->name,
@@ -202,7 +196,7 @@ finding(enum level level, const char *advice, const char *fmt, ...)
 }
 
 /* Does a program get its heap from the device?  This one is tried. */
-static void doctor_start(void)
+static void try_start(void)
 {
 	const char *lib = library_path();
 	int status = -1;
@@ -314,7 +308,7 @@ int cmd_doctor(void)
 	begin(NULL, '[');
 	doctor_module(fd);
 	if (fd >= 0) {
-		doctor_start();
+		try_start();
 		doctor_tunables();
 	}
 	doctor_process(opt.pid ? opt.pid : getpid(), fd);
@@ -349,7 +343,7 @@ static const struct command {
  * Kinds of values: b(ytes), t(ime), n(umber), p(er cent), k(ey to sort by), s(tring), e(nvironment
  * variable); f(lags) have none.
  */
-static const struct option {
+static const struct {
 	const char *name, *of;
 	char kind;
 	void *to;
@@ -369,16 +363,13 @@ static const struct option {
 	{ "cache-kib", "rx", 'e', "MAFC_CACHE_KIB" },
 	{ "reserve-gib", "rx", 'e', "MAFC_RESERVE_GIB" },
 };
-static const struct option *const options_end = options + LENGTH(options);
 
 static void usage(const struct command *c)
 {
-	const struct option *o;
-
 	printf("mafc %s", c->name);
-	for (o = options; o < options_end; o++)
-		if (strchr(o->of, c->letter))
-			printf(" [--%s%s]", o->name, o->kind == 'f' ? "" : " X");
+	for (size_t i = 0; i < LENGTH(options); i++)
+		if (strchr(options[i].of, c->letter))
+			printf(" [--%s%s]", options[i].name, options[i].kind == 'f' ? "" : " X");
 	printf(" %s\n        %s\n", c->args, c->what);
 }
 
@@ -399,48 +390,46 @@ static double number(const char *s, char kind)
 	errx(USAGE, "%s: not a number that is possible here", s);
 }
 
-static void set_option(const struct option *o, const char *value)
+static void set_option(char kind, void *to, const char *value)
 {
-	if (o->kind == 'k' && (!*value || !strchr(SORT_KEYS, *value) || value[1]))
+	if (kind == 'k' && (!*value || !strchr(SORT_KEYS, *value) || value[1]))
 		errx(USAGE, "%s: sort by h, l, f, n, m or p", value);
-	if (o->kind == 'k')
-		*(char *)o->to = *value;
-	else if (o->kind == 'f')
-		*(bool *)o->to = true;
-	else if (o->kind == 's')
-		*(const char **)o->to = value;
-	else if (o->kind == 'e')
-		setenv(o->to, value, 1);
+	if (kind == 'k')
+		*(char *)to = *value;
+	else if (kind == 'f')
+		*(bool *)to = true;
+	else if (kind == 's')
+		*(const char **)to = value;
+	else if (kind == 'e')
+		setenv(to, value, 1);
 	else
-		*(uint64_t *)o->to = number(value, o->kind);
+		*(uint64_t *)to = number(value, kind);
 }
 
-/* Takes the options from the front of @args; returns what is left. */
-static char **parse(const struct command *c, char **args)
+/* Takes the options from the front of the arguments; returns what is left. */
+static char **parse(const struct command *c, int argc, char **argv)
 {
-	const struct option *o;
-	const char *value;
-	bool flag;
+	struct option longs[LENGTH(options) + 2] = { { "help", no_argument, NULL, 'h' } };
+	int i, at, n = 1;
 
-	for (; *args && !strncmp(*args, "--", 2); args++) {
-		if (!strcmp(*args, "--"))
-			return args + 1;
-		if (!strcmp(*args, "--help")) {
+	for (i = 0; i < (int)LENGTH(options); i++)
+		if (strchr(options[i].of, c->letter))
+			longs[n++] = (struct option){
+				options[i].name, options[i].kind != 'f', NULL, i
+			};
+	opterr = 0;
+	for (at = optind; (i = getopt_long(argc, argv, "+:", longs, NULL)) >= 0; at = optind) {
+		if (i == ':')
+			errx(USAGE, "%s wants a value", argv[at]);
+		if (i == '?')
+			errx(USAGE, "%s: no such option; see mafc %s --help", argv[at], c->name);
+		if (i == 'h') {
 			usage(c);
 			exit(OK);
 		}
-		for (o = options; !is_named(*args + 2, o->name) || !strchr(o->of, c->letter);)
-			if (++o == options_end)
-				errx(USAGE, "%s: no such option; see %s --help", *args,
-				     program_invocation_short_name);
-		flag = o->kind == 'f';
-		value = strchr(*args, '=');
-		value = value ? value + 1 : flag ? NULL : *++args;
-		if (flag == !!value)
-			errx(USAGE, "--%s %s a value", o->name, value ? "has not" : "wants");
-		set_option(o, value);
+		set_option(options[i].kind, options[i].to, optarg);
 	}
-	return args;
+	return argv + optind;
 }
 
 static void on_signal(int sig)
@@ -471,7 +460,7 @@ int main(int argc, char **argv)
 	snprintf(name, sizeof(name), "mafc %s", c->name);
 	program_invocation_short_name = name;
 	opt.judge = c->letter == 'x';
-	opt.args = parse(c, argv + 2);
+	opt.args = parse(c, argc - 1, argv + 1);
 	takes_pid = strstr(c->args, "PID");
 	if (!*opt.args && *c->args && !strstr(c->args, "[PID") && c->run != cmd_tune)
 		errx(USAGE, "see mafc %s --help: %s is missing", c->name, c->args);

@@ -195,17 +195,6 @@ static int meta_read(struct heap *h, uint64_t off, void *buf, size_t len)
 	return 0;
 }
 
-/* Bytes of page @part of the span that are in allocated blocks. */
-static unsigned int page_live(const struct mafc_span *s, unsigned int part)
-{
-	unsigned int from = part * PAGE, to = from + PAGE, b, live = 0;
-
-	for (b = from / s->block_size; b < s->nblocks && b * s->block_size < to; b++)
-		if (s->bitmap[b / 64] >> b % 64 & 1)
-			live += min(to, (b + 1) * s->block_size) - max(from, b * s->block_size);
-	return live;
-}
-
 static bool span_ok(const struct mafc_span *s)
 {
 	unsigned int state = MAFC_SPAN_STATE(s->state);
@@ -214,21 +203,35 @@ static bool span_ok(const struct mafc_span *s)
 	       s->nblocks <= MAFC_SPAN_BLOCKS_MAX && s->npages && s->npages <= MAFC_SPAN_PAGES_MAX;
 }
 
-/* Fills @p of a small page. @s: its descriptor; @head: of the last span, that began at @start. */
+/*
+ * Fills @p of a small page: its state, and how many bytes of it are in allocated blocks. @s: its
+ * descriptor; @head: that of the last span, which began at @start.
+ */
 static void small_page(struct heap_page *p, const struct mafc_span *s, struct mafc_span *head,
 		       uint64_t *start)
 {
+	unsigned int from, to, size, b;
+
 	if (span_ok(s)) {
 		*head = *s;
 		*start = p->addr;
 	}
 	p->part = (p->addr - *start) / PAGE;
-	if (p->part < head->npages && (!p->part || MAFC_SPAN_STATE(s->state) == MAFC_SPAN_TAIL)) {
-		p->span = head;
-		p->meshed = MAFC_SPAN_STATE(head->state) == MAFC_SPAN_MESHED;
-		p->live = p->meshed ? 0 : page_live(head, p->part);
+	if (p->part >= head->npages || (p->part && MAFC_SPAN_STATE(s->state) != MAFC_SPAN_TAIL))
+		return;
+	p->span = head;
+	if (MAFC_SPAN_STATE(head->state) == MAFC_SPAN_MESHED) {
+		p->meshed = true;
+		p->held = false;
+		return;
 	}
-	p->held = !p->meshed && (p->mapped || p->live);
+	size = head->block_size;
+	from = p->part * PAGE;
+	to = from + PAGE;
+	for (b = from / size; b < head->nblocks && b * size < to; b++)
+		if (head->bitmap[b / 64] >> b % 64 & 1)
+			p->live += min(to, (b + 1) * size) - max(from, b * size);
+	p->held = p->mapped || p->live;
 }
 
 /* 64 pages at a time, as there are 64 bits in a word and 64 descriptors in a page. */

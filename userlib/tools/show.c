@@ -210,25 +210,18 @@ static void put_heaps(int fd, size_t rows)
 	put_table("heaps", n < rows ? n : rows, put_heap);
 }
 
-static void put_counters(void)
-{
-	static const char *const names[] = {
-		"heaps", "faults", "cow_copies", "pages_meshed", "pages_moved", "pages_dropped",
-		"pages_pinned", "compactions", "waits", "longest_away_ns", "compactor_cpu_ns",
-	};
-	uint64_t v;
-
-	begin("counters", '{');
-	for (size_t i = 0; i < LENGTH(names); i++)
-		if (!reader_number(reader_file("re", MAFC_SYSFS "/counters/%s", names[i]), &v))
-			put(names[i], 0, v);
-	end('{');
-}
+static const char *const counters[] = {
+	"counters/heaps", "counters/faults", "counters/cow_copies", "counters/pages_meshed",
+	"counters/pages_moved", "counters/pages_dropped", "counters/pages_pinned",
+	"counters/compactions", "counters/waits", "counters/longest_away_ns",
+	"counters/compactor_cpu_ns",
+};
 
 int cmd_stat(void)
 {
 	struct heap_info one = { .pid = opt.pid };
 	int fd = open_device();
+	uint64_t v;
 
 	if (opt.pid)
 		die_if(reader_stat(fd, opt.pid, &one.stat), opt.pid);
@@ -240,7 +233,11 @@ int cmd_stat(void)
 		put_nodes();
 	} else {
 		put_heaps(fd, SIZE_MAX);
-		put_counters();
+		begin("counters", '{');
+		for (size_t i = 0; i < LENGTH(counters); i++)
+			if (!reader_get(counters[i], &v))
+				put(strchr(counters[i], '/') + 1, 0, v);
+		end('{');
 	}
 	end('{');
 	return OK;
@@ -279,29 +276,24 @@ static void leave_screen(void)
 	printf("\033[?1049l");
 }
 
-static void enter_screen(void)
-{
-	struct termios raw;
-
-	tcgetattr(0, &cooked);
-	raw = cooked;
-	raw.c_lflag &= ~(ICANON | ECHO);
-	tcsetattr(0, TCSANOW, &raw);
-	printf("\033[?1049h");
-	eol = "\033[K\n";
-	atexit(leave_screen);
-}
-
 int cmd_top(void)
 {
 	bool screen = isatty(0) && isatty(1) && !opt.json;
 	struct pollfd in = { .fd = screen ? 0 : -1, .events = POLLIN };
+	struct termios raw;
 	uint64_t now, before = 0;
 	int fd = open_device();
 	char key = 0;
 
-	if (screen)
-		enter_screen();
+	if (screen) {
+		tcgetattr(0, &cooked);
+		raw = cooked;
+		raw.c_lflag &= ~(ICANON | ECHO);
+		tcsetattr(0, TCSANOW, &raw);
+		printf("\033[?1049h");
+		eol = "\033[K\n";
+		atexit(leave_screen);
+	}
 	while (!stopped && key != 'q') {
 		now = now_ms();
 		top_once(fd, screen, before ? now - before : 0);
@@ -338,27 +330,27 @@ static struct {
 
 static void map_page(const struct heap_page *p)
 {
-	unsigned int tenth = p->live * 10 / PAGE;
+	unsigned int kind = p->live * 10 / PAGE;
 
 	if (!(map.n & (map.n - 1)))
 		map.page = grow(map.page, 2 * map.n + 1);
-	tenth = p->meshed ? MESHED : !p->held ? EMPTY : p->large ? LARGE : tenth > 9 ? 9 : tenth;
-	map.of[tenth]++;
-	map.page[map.n++] = tenth;
+	kind = p->meshed ? MESHED : !p->held ? EMPTY : p->large ? LARGE : kind > 9 ? 9 : kind;
+	map.of[kind]++;
+	map.page[map.n++] = kind;
 }
 
 /* How the @n pages of the cell look together: as most of them do, or as their mean. */
 static unsigned int kind_of(size_t cell, size_t n)
 {
-	size_t of[KINDS] = { 0 }, small = 0, sum = 0, i, most = LARGE;
+	size_t of[KINDS] = { 0 }, small = 0, sum = 0, most = LARGE;
 
-	for (i = cell * n; i < (cell + 1) * n && i < map.n; i++) {
+	for (size_t i = cell * n; i < (cell + 1) * n && i < map.n; i++)
 		of[map.page[i]]++;
-		small += map.page[i] < LARGE;
-		sum += map.page[i] < LARGE ? map.page[i] : 0;
+	for (size_t k = 0; k < KINDS; k++) {
+		small += k < LARGE ? of[k] : 0;
+		sum += k < LARGE ? of[k] * k : 0;
+		most = k > LARGE && of[k] > of[most] ? k : most;
 	}
-	for (i = LARGE; i < KINDS; i++)
-		most = of[i] > of[most] ? i : most;
 	return small >= of[most] ? sum / small : most;
 }
 
