@@ -1,12 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/*
- * exporter.c - mafc-exporter: fragmentation of heaps over HTTP
- *
- *   /metrics               Prometheus' text format
- *   /debug/mafc            all figures of the device and of the worst processes, as JSON
- *   /debug/fragmentation   what the page shows; ?pid=N adds history and heat map of one process
- *   /                      the page
- */
+/* exporter.c - mafc-exporter(8): fragmentation of heaps over HTTP */
 #include "exporter.h"
 
 #include <arpa/inet.h>

@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * exporter.h - what mafc-exporter knows
- *
- * One thread collects, within a share of CPU time; libmicrohttpd's shows what there is. A heap that
- * the kernel is slow to tell about delays figures, never answers. @top heaps are shown one by one,
- * the rest in sums.
+ * exporter.h - what mafc-exporter knows. One thread collects, within a share of CPU time, and
+ * libmicrohttpd's shows what there is: a heap that is slow to ask delays figures, never answers.
  */
 #ifndef MAFC_EXPORTER_H
 #define MAFC_EXPORTER_H
@@ -47,7 +44,7 @@ struct proc {
 
 /* @lock protects what follows it. Only the collector writes, @wanted excepted. */
 extern struct known {
-	unsigned int top, slo;		/* processes, per cent */
+	unsigned int top, slo;		/* heaps shown one by one; per cent */
 	pthread_mutex_t lock;
 	struct proc *procs, *worst[TOP_MAX + 1];
 	size_t heaps, fallbacks, shown;

@@ -422,7 +422,9 @@ static char **parse(const struct command *c, int argc, char **argv)
 		if (i == ':')
 			errx(USAGE, "%s wants a value", argv[at]);
 		if (i == '?')
-			errx(USAGE, "%s: no such option; see mafc %s --help", argv[at], c->name);
+			errx(USAGE, "%s: %s; see mafc %s --help", argv[at],
+			     strchr(argv[at], '=') ? "no such option, or it has no value" :
+			     "no such option", c->name);
 		if (i == 'h') {
 			usage(c);
 			exit(OK);
