@@ -113,10 +113,11 @@ size_t find_heaps(int fd, bool (*only)(pid_t pid), struct mafc_stat *sum)
 	sum->fragmentation = fragmentation(sum->held, sum->live);
 	return n;
 }
+
 static void put_heap(size_t i)
 {
-	const struct heap_info *h = &heaps[i];
 	static const char *const states[] = { "Low", "Medium", "High" };
+	const struct heap_info *h = &heaps[i];
 	const struct mafc_stat *st = &h->stat;
 
 	put("pid", 0, h->pid);
