@@ -3,13 +3,14 @@
  * central.c - what all threads share of a class: its spans with free blocks
  *
  * Spans are listed by how full they are, which is looked at again when they come up.  Refills take
- * the fullest: what is nearly empty gets the time to become empty.  A span is ATTACHED only while
- * blocks are taken from it, so no sleeping thread keeps one from being compacted.
+ * the fullest that are worth the trouble, with a sixteenth of their blocks free: what is nearly
+ * empty gets the time to become empty.  A span is ATTACHED only while blocks are taken from it, so
+ * no sleeping thread keeps one from being compacted.
  */
 #include "program.h"
 #include "small.h"
 
-#define LISTS		9	/* by eighths of free blocks; the last: empty */
+#define LISTS		17	/* by sixteenths of free blocks; the last: empty */
 #define EMPTY		(LISTS - 1)
 #define KEEP_PAGES	16	/* of empty spans that a class keeps */
 #define BUSY_MAX	8	/* spans that the kernel works on are passed over, up to so many */
@@ -141,36 +142,46 @@ static enum verdict examine(struct central *k, struct mafc_span *s,
 	}
 }
 
-/* The fullest listed span that can be had, ATTACHED; or NULL. */
-static struct mafc_span *pick(struct central *k, const struct size_class *c)
+/* One of the first spans of a list, ATTACHED; or NULL. */
+static struct mafc_span *pick_from(struct central *k, const struct size_class *c,
+				   unsigned list)
 {
-	uint32_t filled = k->filled, n, next;
-	unsigned list, skipped = 0;
+	uint32_t n, next;
+	unsigned skipped = 0;
 
-	for (; filled; filled &= filled - 1) {
-		list = __builtin_ctz(filled);
-		for (n = k->lists[list]; n && skipped < BUSY_MAX; n = next) {
-			struct mafc_span *s = &heap.spans[n];
+	for (n = k->lists[list]; n && skipped < BUSY_MAX; n = next) {
+		struct mafc_span *s = &heap.spans[n];
 
-			next = span_next(s);
-			switch (examine(k, s, c)) {
-			case TAKEN:
-				if (next)
-					__builtin_prefetch(&heap.spans[next]);
-				return s;
-			case MOVED:
-				/* Emptier, most likely: it comes up again. */
-				filled |= k->filled & ~((2U << list) - 1);
-				break;
-			case SKIPPED:
-				skipped++;
-				break;
-			case GONE:
-				break;
-			}
+		next = span_next(s);
+		switch (examine(k, s, c)) {
+		case TAKEN:
+			if (next)
+				__builtin_prefetch(&heap.spans[next]);
+			return s;
+		case SKIPPED:
+			skipped++;
+			break;
+		case MOVED:
+		case GONE:
+			break;
 		}
 	}
 	return NULL;
+}
+
+/* The listed span to take blocks from, ATTACHED; or NULL. */
+static struct mafc_span *pick(struct central *k, const struct size_class *c)
+{
+	struct mafc_span *s = NULL;
+	unsigned list;
+
+	/* What turns out to be emptier moves to a list that comes later. */
+	for (list = 1; !s && k->filled >> list; list++)
+		if (k->filled >> list & 1)
+			s = pick_from(k, c, list);
+	if (!s && (k->filled & 1))
+		s = pick_from(k, c, 0);
+	return s;
 }
 
 /* A new span, ATTACHED, and some more where a class grows: neighbours are faulted in together. */
@@ -277,11 +288,12 @@ static bool retire_one(struct central *k)
 	return true;
 }
 
-/* Blocks of one span that are on their way back, by bit. */
+/* Blocks of one span that are on their way back: bits of one word. */
 struct batch {
 	struct central *central;
 	struct mafc_span *span;
-	uint64_t bits[MAFC_SPAN_BLOCKS_MAX / 64];
+	unsigned word;
+	uint64_t bits;
 };
 
 /* Where the program ends, its handlers may want the lock. */
@@ -295,26 +307,25 @@ static void misuse(struct batch *b, const char *what, void *p)
 /* Clear the bits of a batch, and see what that changes. */
 static void give_batch(struct batch *b, const struct size_class *c)
 {
-	unsigned i, words = (c->blocks + 63) / 64;
-	struct mafc_span *root = NULL;
 	struct central *k = b->central;
+	struct mafc_span *root;
 	uint64_t twice;
 
-	for (i = 0; i < words; i++) {
-		if (!b->bits[i])
-			continue;
-		twice = span_clear(b->span, i, b->bits[i], &root);
-		if (unlikely(twice))
-			misuse(b, "double free",
-			       span_block(b->span, i * 64 +
-					  __builtin_ctzll(twice)));
-		b->bits[i] = 0;
+	twice = span_clear(b->span, b->word, b->bits, &root);
+	b->bits = 0;
+	if (unlikely(twice)) {
+		misuse(b, "double free", span_block(b->span, b->word * 64 +
+						    __builtin_ctzll(twice)));
+		if (load(&root->block_size) != c->size)
+			return;
 	}
-	if (unlikely(!root || load(&root->block_size) != c->size))
-		return;		/* misuse, reported */
-	if (unlikely(!(load(&root->state) & MAFC_SPAN_LISTED)) &&
-	    mark_listed(root))
+	if (unlikely(!(load(&root->state) & MAFC_SPAN_LISTED))) {
+		if (mark_listed(root))
+			list_link(k, root, list_for(root, c));
+	} else if (span_list(root) == 1 && list_for(root, c)) {
+		list_unlink(k, root);
 		list_link(k, root, list_for(root, c));
+	}
 	if (unlikely(span_empty(root)) && span_list(root)) {
 		list_unlink(k, root);
 		list_link(k, root, EMPTY);
@@ -330,15 +341,6 @@ static struct mafc_span *span_of(const void *p, unsigned pages)
 	return pages > 1 ? s - load(&s->head) : s;
 }
 
-/* The bits gathered so far go; the batch is of the span of @p from now on. */
-static void noinline next_span(struct batch *b, const void *p,
-			       const struct size_class *c)
-{
-	if (b->span)
-		give_batch(b, c);
-	b->span = span_of(p, c->pages);
-}
-
 /*
  * Neighbours in a bin are often neighbours in a span, and are cleared together.  Where they are
  * not, each descriptor is a cache miss to be started early.
@@ -347,8 +349,8 @@ void central_give(unsigned cls, void **blocks, unsigned n)
 {
 	const struct size_class *c = &classes[cls];
 	uint32_t size = c->size, end = size * c->blocks, off, bit;
-	uint64_t reciprocal = c->reciprocal, mask;
 	struct batch batch = { .central = &centrals[cls] };
+	uint64_t reciprocal = c->reciprocal, mask;
 	uintptr_t base = 0;
 	unsigned i;
 
@@ -358,7 +360,9 @@ void central_give(unsigned cls, void **blocks, unsigned n)
 			if (i + AHEAD < n)
 				__builtin_prefetch(&heap.spans[
 					small_page(blocks[i + AHEAD])], 1);
-			next_span(&batch, blocks[i], c);
+			if (batch.bits)
+				give_batch(&batch, c);
+			batch.span = span_of(blocks[i], c->pages);
 			base = span_address(batch.span);
 		}
 		off = (uintptr_t)blocks[i] - base;
@@ -369,11 +373,14 @@ void central_give(unsigned cls, void **blocks, unsigned n)
 			continue;
 		}
 		mask = 1ULL << bit % 64;
-		if (unlikely(batch.bits[bit / 64] & mask))
+		if (batch.bits && batch.word != bit / 64)
+			give_batch(&batch, c);
+		if (unlikely(batch.bits & mask))
 			misuse(&batch, "double free", blocks[i]);
-		batch.bits[bit / 64] |= mask;
+		batch.word = bit / 64;
+		batch.bits |= mask;
 	}
-	if (batch.span)
+	if (batch.bits)
 		give_batch(&batch, c);
 	store(&heap.meta->classes[cls].frees,
 	      heap.meta->classes[cls].frees + n);
