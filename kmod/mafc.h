@@ -153,6 +153,7 @@ enum mafc_counter {
 struct mafc_motion {
 	ktime_t start;
 	unsigned int n;
+	bool hurried;			/* its thread is not preempted */
 	struct {
 		u32 slot;
 		struct mafc_leaf *leaf;
@@ -185,6 +186,7 @@ struct mafc_heap {
 	struct mafc_leaf_cache leaf_cache[MAFC_LEAF_CACHE];	/* by key */
 	wait_queue_head_t moving;	/* threads that wait for a page in motion */
 	struct mafc_motion mo;		/* the motion under way */
+	struct task_struct *mover;	/* whose it is, or the last was; RCU */
 	struct mafc_pool *pool;		/* small and large region */
 	struct mafc_pool *meta_pool;
 	struct list_head node;		/* in the list of heaps */

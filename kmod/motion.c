@@ -8,8 +8,8 @@
 #include "mafc.h"
 #include "trace.h"
 
-/* A page is away for microseconds: so long it is watched before sleeping. */
-#define SPIN_NS		(20 * NSEC_PER_USEC)
+/* A page is away for microseconds: so long it is watched, while who moves it runs. */
+#define SPIN_NS		(500 * NSEC_PER_USEC)
 
 /*
  * Puts one slot in motion. Return: 0; -ENOENT if it is empty; -EBUSY if its leaf is shared or it
@@ -30,13 +30,15 @@ int mafc_motion_add(struct mafc_heap *heap, u32 slot)
 		return -EBUSY;
 	if (mo->n == MAFC_MOTION_MAX)
 		return -E2BIG;
-	if (!mo->n)
+	if (!mo->n) {
 		mo->start = ktime_get();
+		WRITE_ONCE(heap->mover, current);
+	}
 	mo->s[mo->n].slot = slot;
 	mo->s[mo->n].leaf = leaf;
 	mo->s[mo->n].entry = e;
 	mo->n++;
-	WRITE_ONCE(leaf->entry[i], e | MAFC_E_MOVING);
+	smp_store_release(&leaf->entry[i], e | MAFC_E_MOVING);	/* after heap->mover */
 	return 0;
 }
 
@@ -120,6 +122,27 @@ static void wait_for_writers(struct mafc_motion *mo)
 }
 
 /*
+ * Whoever compacts is not preempted by ordinary threads as long as pages are away: they would
+ * be gone for as long as those run. A policy that somebody chose is left alone.
+ */
+static void hurry(struct mafc_motion *mo)
+{
+	if (current->policy == SCHED_NORMAL && !current->sched_reset_on_fork) {
+		mo->hurried = true;
+		sched_set_fifo_low(current);
+	}
+}
+
+static void hurry_no_more(struct mafc_motion *mo)
+{
+	if (!mo->hurried)
+		return;
+	mo->hurried = false;
+	if (current->policy == SCHED_FIFO && current->rt_priority == 1)
+		sched_set_normal(current, task_nice(current));
+}
+
+/*
  * Unmaps all slots in motion; sleeps. @frozen: the frames are going to be frozen, which fails if
  * a copy-on-write fault still carries one to the page table; else such faults are waited for.
  */
@@ -128,6 +151,8 @@ void mafc_motion_zap(struct mafc_heap *heap, bool frozen)
 	struct mafc_motion *mo = &heap->mo;
 	unsigned int i, run;
 
+	if (frozen)
+		hurry(mo);
 	motion_barrier(mo);
 	if (!frozen)
 		wait_for_writers(mo);
@@ -178,6 +203,7 @@ void mafc_motion_end(struct mafc_heap *heap)
 	away_max(heap, ktime_to_ns(ktime_sub(ktime_get(), mo->start)));
 	if (wq_has_sleeper(&heap->moving))
 		wake_up_all(&heap->moving);
+	hurry_no_more(mo);
 }
 
 /*
@@ -200,15 +226,23 @@ static bool still_moving(struct mafc_leaf *leaf, unsigned int i)
 	return smp_load_acquire(&leaf->entry[i]) & MAFC_E_MOVING;
 }
 
+/* To sleep costs more than the rest of the motion, unless its thread sleeps as well. */
+static void watch(struct mafc_heap *heap, struct mafc_leaf *leaf, unsigned int i, u64 start)
+{
+	rcu_read_lock();	/* for the task */
+	while (still_moving(leaf, i) && owner_on_cpu(READ_ONCE(heap->mover)) &&
+	       local_clock() - start < SPIN_NS)
+		cpu_relax();
+	rcu_read_unlock();
+}
+
 /* Waits for a page in motion, with a reference to the leaf and mmap_lock or a VMA lock at most. */
 void mafc_motion_wait(struct mafc_heap *heap, struct mafc_leaf *leaf,
 		      unsigned int i)
 {
 	u64 start = local_clock(), ns;
 
-	while (still_moving(leaf, i) && local_clock() - start < SPIN_NS &&
-	       !need_resched())
-		cpu_relax();
+	watch(heap, leaf, i, start);
 	wait_event(heap->moving, !still_moving(leaf, i));
 
 	ns = local_clock() - start;

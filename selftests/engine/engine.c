@@ -187,13 +187,24 @@ static atomic_bool stop;
 static struct block **blocks;
 static size_t nblocks;
 
-struct toucher { pthread_t t; unsigned int id, of; uint64_t touches, wrong, longest; };
+/* Ordinary faults that each thread takes between its touches: pages, and samples kept. */
+#define ANON_PAGES	1024
+#define ANON_EVERY	256
+#define SAMPLES		65536
+
+struct toucher {
+	pthread_t t;
+	unsigned int id, of;
+	uint64_t touches, wrong, longest, faults;
+	uint64_t *fault_ns;	/* of SAMPLES ordinary faults, the last ones */
+};
 
 /* Each thread has every of-th block, and counts in it what it did. */
 static void *touch_blocks(void *arg)
 {
 	struct toucher *t = arg;
 	uint32_t *count = calloc(nblocks, sizeof(*count));
+	volatile char *anon = anonymous(ANON_PAGES * PAGE);
 	uint64_t seed = t->id + 1, start, ns;
 
 	while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
@@ -208,7 +219,13 @@ static void *touch_blocks(void *arg)
 		*seen = ++count[i];
 		ns = now_ns() - start;
 		t->longest = ns > t->longest ? ns : t->longest;
-		t->touches++;
+		if (++t->touches % ANON_EVERY)
+			continue;
+		if (t->faults % ANON_PAGES == 0)
+			madvise((void *)anon, ANON_PAGES * PAGE, MADV_DONTNEED);
+		start = now_ns();
+		anon[t->faults % ANON_PAGES * PAGE] = 1;
+		t->fault_ns[t->faults++ % SAMPLES] = now_ns() - start;
 	}
 	free(count);
 	return NULL;
@@ -221,24 +238,23 @@ static int by_value(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* What a minor fault on anonymous memory costs here, measured from outside too. */
-static void minor_faults(void)
+/* What a minor fault on anonymous memory cost the same threads meanwhile, measured from outside. */
+static void minor_faults(const struct toucher *t, unsigned int threads)
 {
-	enum { N = 16384 };
-	volatile char *p = anonymous((size_t)N * PAGE);
-	uint64_t *ns = anonymous(N * sizeof(*ns)), start;
-	unsigned int i;
+	uint64_t *ns = anonymous((size_t)threads * SAMPLES * sizeof(*ns));
+	size_t n = 0, i, have;
 
-	memset(ns, 0, N * sizeof(*ns));
-	for (i = 0; i < N; i++) {
-		start = now_ns();
-		p[(size_t)i * PAGE] = 1;
-		ns[i] = now_ns() - start;
+	for (i = 0; i < threads; i++) {
+		have = t[i].faults < SAMPLES ? t[i].faults : SAMPLES;
+		memcpy(ns + n, t[i].fault_ns, have * sizeof(*ns));
+		n += have;
 	}
-	qsort(ns, N, sizeof(*ns), by_value);
-	printf("anonymous_fault_median %.1f us\nanonymous_fault_p99.9 %.1f us\n",
-	       ns[N / 2] / 1e3, ns[N - N / 1000] / 1e3);
-	printf("anonymous_fault_longest %.1f us\n", ns[N - 1] / 1e3);
+	if (!n)
+		return;
+	qsort(ns, n, sizeof(*ns), by_value);
+	printf("anonymous_faults %zu\nanonymous_fault_median %.1f us\nanonymous_fault_p99.9 %.1f us\n",
+	       n, ns[n / 2] / 1e3, ns[n - 1 - n / 1000] / 1e3);
+	printf("anonymous_fault_longest %.1f us\n", ns[n - 1] / 1e3);
 }
 
 static int stalls(uint64_t moves, unsigned int threads)
@@ -265,6 +281,7 @@ static int stalls(uint64_t moves, unsigned int threads)
 	for (i = 0; i < threads; i++) {
 		t[i].id = i;
 		t[i].of = threads;
+		t[i].fault_ns = anonymous(SAMPLES * sizeof(uint64_t));
 		pthread_create(&t[i].t, NULL, touch_blocks, &t[i]);
 	}
 	while (done < moves) {
@@ -294,10 +311,12 @@ static int stalls(uint64_t moves, unsigned int threads)
 		if (n)
 			printf("waits_below_%.1f_us %llu\n", (1ull << i) / 1e3, (unsigned long long)n);
 		sum += n;
+		if (n && sum - n < waits / 2 && sum >= waits / 2)
+			printf("wait_median_at_most %.1f us\n", (1ull << i) / 1e3);
 		if (n && sum - n < waits - waits / 1000 && sum >= waits - waits / 1000)
 			printf("wait_p99.9_at_most %.1f us\n", (1ull << i) / 1e3);
 	}
-	minor_faults();
+	minor_faults(t, threads);
 	return wrong != 0;
 }
 
