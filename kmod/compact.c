@@ -763,6 +763,7 @@ static void coalesce(struct worker *w)
 static void visit(struct worker *w, struct mafc_heap *heap)
 {
 	u64 faults = atomic64_read(&heap->count[MAFC_N_FAULTS]);
+	u64 waits = atomic64_read(&heap->count[MAFC_N_WAITS]);
 	/* Allocations are charged to the heap's owner. */
 	struct mem_cgroup *memcg = get_mem_cgroup_from_mm(heap->mm);
 	struct mem_cgroup *old = set_active_memcg(memcg);
@@ -771,6 +772,7 @@ static void visit(struct worker *w, struct mafc_heap *heap)
 	w->heap = heap;
 	w->act = true;
 	w->idle = faults == heap->last_faults;
+	WRITE_ONCE(heap->busy, waits != heap->last_waits);
 	if (READ_ONCE(heap->compact))
 		coalesce(w);
 	if (READ_ONCE(heap->cow))
@@ -786,6 +788,7 @@ static void visit(struct worker *w, struct mafc_heap *heap)
 	else
 		heap->backoff = min(heap->backoff + 1, BACKOFF_MAX);
 	heap->last_faults = faults;
+	heap->last_waits = waits;
 	heap->next_pass = jiffies +
 		(msecs_to_jiffies(READ_ONCE(mafc_interval_ms)) << heap->backoff);
 }

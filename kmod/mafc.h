@@ -187,6 +187,7 @@ struct mafc_heap {
 	wait_queue_head_t moving;	/* threads that wait for a page in motion */
 	struct mafc_motion mo;		/* the motion under way */
 	struct task_struct *mover;	/* whose it is, or the last was; RCU */
+	bool busy;			/* somebody waited for a page in motion of late; a hint */
 	struct mafc_pool *pool;		/* small and large region */
 	struct mafc_pool *meta_pool;
 	struct list_head node;		/* in the list of heaps */
@@ -204,6 +205,7 @@ struct mafc_heap {
 	u64 pfm_allocs[MAFC_CLASSES_MAX];	/* blocks allocated, by class, likewise */
 	unsigned long next_pass;	/* jiffies of the compactor's next visit */
 	u64 last_faults;		/* as of the last visit */
+	u64 last_waits;			/* likewise */
 	unsigned int backoff;		/* visits that gained nothing, in a row */
 };
 

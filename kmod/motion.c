@@ -122,13 +122,14 @@ static void wait_for_writers(struct mafc_motion *mo)
 }
 
 /*
- * Whoever compacts is not preempted by ordinary threads as long as pages are away: they would
- * be gone for as long as those run. A policy that somebody chose is left alone.
+ * Whoever compacts a heap that is in use is not preempted by ordinary threads as long as pages
+ * are away: they would be gone for as long as those run. A policy that somebody chose stays.
  */
-static void hurry(struct mafc_motion *mo)
+static void hurry(struct mafc_heap *heap)
 {
-	if (current->policy == SCHED_NORMAL && !current->sched_reset_on_fork) {
-		mo->hurried = true;
+	if (READ_ONCE(heap->busy) && current->policy == SCHED_NORMAL &&
+	    !current->sched_reset_on_fork) {
+		heap->mo.hurried = true;
 		sched_set_fifo_low(current);
 	}
 }
@@ -152,7 +153,7 @@ void mafc_motion_zap(struct mafc_heap *heap, bool frozen)
 	unsigned int i, run;
 
 	if (frozen)
-		hurry(mo);
+		hurry(heap);
 	motion_barrier(mo);
 	if (!frozen)
 		wait_for_writers(mo);
@@ -242,6 +243,7 @@ void mafc_motion_wait(struct mafc_heap *heap, struct mafc_leaf *leaf,
 {
 	u64 start = local_clock(), ns;
 
+	WRITE_ONCE(heap->busy, true);
 	watch(heap, leaf, i, start);
 	wait_event(heap->moving, !still_moving(leaf, i));
 
