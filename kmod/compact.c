@@ -25,6 +25,7 @@ struct pace {
 	bool kthread;		/* it is the compactor: keep to the CPU budget */
 	u64 deadline;		/* else: when to stop, ns, or 0 */
 	u64 checked;		/* when it was last asked */
+	bool hurried;		/* ordinary threads do not preempt it */
 	bool signal;		/* it was stopped by a signal */
 };
 
@@ -116,6 +117,15 @@ static bool pace_kthread(void)
 	return true;
 }
 
+static void hurry_no_more(struct pace *pace)
+{
+	if (!pace->hurried)
+		return;
+	pace->hurried = false;
+	if (current->policy == SCHED_FIFO && current->rt_priority == 1)
+		sched_set_normal(current, task_nice(current));
+}
+
 /* To be asked between two steps, without locks.  False: stop. */
 static bool go_on(struct pace *pace)
 {
@@ -124,6 +134,7 @@ static bool go_on(struct pace *pace)
 	if (now - pace->checked < PACE_NS)
 		return true;
 	pace->checked = now;
+	hurry_no_more(pace);
 	if (pace->kthread)
 		return pace_kthread();
 	cond_resched();
@@ -230,6 +241,41 @@ static bool can_mesh(const struct worker *w, const struct mafc_span *d,
 	return true;
 }
 
+/*
+ * Before a motion: preempted by ordinary threads, its pages would be away for as long as those
+ * run. Lasts until go_on() looks at the clock. A policy that somebody chose is left alone.
+ */
+static void hurry(struct worker *w)
+{
+	struct pace *pace = w->pace;
+
+	if (w->idle || pace->hurried || current->policy != SCHED_NORMAL || current->sched_reset_on_fork)
+		return;
+	pace->hurried = true;
+	sched_set_fifo_low(current);
+}
+
+static void flush_drops(struct worker *w)
+{
+	if (w->drop.n)
+		hurry(w);
+	mafc_drop_flush(w->heap, &w->drop);
+}
+
+/* A page that seems to hold no live block; @seen: its span as it was, or NULL. */
+static void note_drop(struct worker *w, u32 slot, u32 head, const struct mafc_span *seen)
+{
+	if (w->drop.n == MAFC_MOTION_MAX)
+		flush_drops(w);
+	w->drop.p[w->drop.n++] = (struct mafc_drop_page){
+		.slot = slot,
+		.head = head,
+		.block_size = seen ? seen->block_size : 0,
+		.nblocks = seen ? seen->nblocks : 0,
+		.npages = seen ? seen->npages : 0,
+	};
+}
+
 static void scan_span(struct worker *w, unsigned int i, u32 index)
 {
 	const struct mafc_span *d = &w->span[i];
@@ -254,8 +300,7 @@ static void scan_span(struct worker *w, unsigned int i, u32 index)
 		mafc_span_page_mask(d, j, mask);
 		if (w->act && !(mask[0] & d->bitmap[0]) && !(mask[1] & d->bitmap[1]) &&
 		    !(mask[2] & d->bitmap[2]) && !(mask[3] & d->bitmap[3]))
-			mafc_drop_add(w->heap, &w->drop,
-				      mafc_slot(MAFC_SMALL, index + j), index, d);
+			note_drop(w, mafc_slot(MAFC_SMALL, index + j), index, d);
 	}
 mesh:
 	if (w->candidates == CANDIDATES_MAX || index < w->heap->mesh_from ||
@@ -278,7 +323,7 @@ static void scan_loose(struct worker *w, unsigned int i, u32 index)
 	u32 slot = mafc_slot(MAFC_SMALL, index);
 
 	if (w->act && w->entry[i] && !mafc_handed_out(w->heap, slot))
-		mafc_drop_add(w->heap, &w->drop, slot, index, NULL);
+		note_drop(w, slot, index, NULL);
 }
 
 static void scan_page(struct worker *w, u32 page)
@@ -310,9 +355,11 @@ static void scan_page(struct worker *w, u32 page)
 			break;
 		}
 	}
-	mafc_drop_flush(heap, &w->drop);
-	for (i = 0; i < w->roots && w->act; i++)
+	flush_drops(w);
+	for (i = 0; i < w->roots && w->act; i++) {
+		hurry(w);
 		mafc_dissolve(heap, w->root[i]);
+	}
 out:
 	mutex_unlock(&heap->motion);
 }
@@ -362,11 +409,11 @@ static void scan_large_leaf(struct worker *w, unsigned long leaf_index)
 			w->live += PAGE_SIZE;
 		} else if (w->act &&
 			   (test_and_set_bit(i, leaf->seen_free) || w->now)) {
-			mafc_drop_add(heap, &w->drop, slot + i, index + i, NULL);
+			note_drop(w, slot + i, index + i, NULL);
 		}
 	}
 	mafc_leaf_put(leaf);
-	mafc_drop_flush(heap, &w->drop);
+	flush_drops(w);
 out:
 	mutex_unlock(&heap->motion);
 }
@@ -442,6 +489,7 @@ static bool mesh_round(struct worker *w)
 				return false;
 			continue;
 		}
+		hurry(w);
 		mutex_lock(&heap->motion);
 		err = heap->dead ? -ENODEV : mafc_mesh(heap, dst, src);
 		mutex_unlock(&heap->motion);
@@ -537,6 +585,7 @@ static bool evacuate_frame(struct worker *w, struct mafc_chunk *chunk,
 
 	if (!atomic_read(&chunk->frame[i].owners))
 		return true;
+	hurry(w);
 	mutex_lock(&heap->motion);
 	if (!heap->dead && mafc_entry_page(mafc_entry(heap, slot)) == page)
 		err = mafc_relocate(heap, slot, 0);
@@ -575,6 +624,7 @@ static void shuffle(struct worker *w)
 		     slot >> MAFC_LEAF_SHIFT == index; slot++) {
 			if (!mafc_entry(heap, slot))
 				continue;
+			hurry(w);
 			mutex_lock(&heap->motion);
 			if (!heap->dead)
 				mafc_relocate(heap, slot, GFP_KERNEL_ACCOUNT);
@@ -644,6 +694,7 @@ int mafc_compact_now(struct mafc_heap *heap, struct mafc_compact *arg)
 		if (arg->flags & MAFC_COMPACT_SHUFFLE)
 			shuffle(w);
 	}
+	hurry_no_more(&pace);
 	worker_destroy(w);
 
 	arg->meshed = atomic64_read(&heap->count[MAFC_N_MESHED]) - meshed;
@@ -763,7 +814,6 @@ static void coalesce(struct worker *w)
 static void visit(struct worker *w, struct mafc_heap *heap)
 {
 	u64 faults = atomic64_read(&heap->count[MAFC_N_FAULTS]);
-	u64 waits = atomic64_read(&heap->count[MAFC_N_WAITS]);
 	/* Allocations are charged to the heap's owner. */
 	struct mem_cgroup *memcg = get_mem_cgroup_from_mm(heap->mm);
 	struct mem_cgroup *old = set_active_memcg(memcg);
@@ -772,9 +822,9 @@ static void visit(struct worker *w, struct mafc_heap *heap)
 	w->heap = heap;
 	w->act = true;
 	w->idle = faults == heap->last_faults;
-	WRITE_ONCE(heap->busy, waits != heap->last_waits);
 	if (READ_ONCE(heap->compact))
 		coalesce(w);
+	hurry_no_more(w->pace);
 	if (READ_ONCE(heap->cow))
 		mafc_try_uncow(heap);
 	set_active_memcg(old);
@@ -788,7 +838,6 @@ static void visit(struct worker *w, struct mafc_heap *heap)
 	else
 		heap->backoff = min(heap->backoff + 1, BACKOFF_MAX);
 	heap->last_faults = faults;
-	heap->last_waits = waits;
 	heap->next_pass = jiffies +
 		(msecs_to_jiffies(READ_ONCE(mafc_interval_ms)) << heap->backoff);
 }

@@ -153,7 +153,6 @@ enum mafc_counter {
 struct mafc_motion {
 	ktime_t start;
 	unsigned int n;
-	bool hurried;			/* its thread is not preempted */
 	struct {
 		u32 slot;
 		struct mafc_leaf *leaf;
@@ -187,7 +186,6 @@ struct mafc_heap {
 	wait_queue_head_t moving;	/* threads that wait for a page in motion */
 	struct mafc_motion mo;		/* the motion under way */
 	struct task_struct *mover;	/* whose it is, or the last was; RCU */
-	bool busy;			/* somebody waited for a page in motion of late; a hint */
 	struct mafc_pool *pool;		/* small and large region */
 	struct mafc_pool *meta_pool;
 	struct list_head node;		/* in the list of heaps */
@@ -205,7 +203,6 @@ struct mafc_heap {
 	u64 pfm_allocs[MAFC_CLASSES_MAX];	/* blocks allocated, by class, likewise */
 	unsigned long next_pass;	/* jiffies of the compactor's next visit */
 	u64 last_faults;		/* as of the last visit */
-	u64 last_waits;			/* likewise */
 	unsigned int backoff;		/* visits that gained nothing, in a row */
 };
 
@@ -292,8 +289,6 @@ struct mafc_drop {
 	} p[MAFC_MOTION_MAX];
 };
 
-void mafc_drop_add(struct mafc_heap *heap, struct mafc_drop *drop, u32 slot, u32 head,
-		   const struct mafc_span *seen);
 void mafc_drop_flush(struct mafc_heap *heap, struct mafc_drop *drop);
 unsigned int mafc_ring_exclusive(struct mafc_heap *heap, u32 slot);
 int mafc_mesh(struct mafc_heap *heap, u32 dst, u32 src);

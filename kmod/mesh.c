@@ -75,21 +75,6 @@ static bool page_idle(struct mafc_heap *heap, const struct mafc_drop_page *p)
 	return true;
 }
 
-/* Notes a page that seems to hold no live block; @seen: its span as it was, or NULL. May sleep. */
-void mafc_drop_add(struct mafc_heap *heap, struct mafc_drop *drop, u32 slot,
-		   u32 head, const struct mafc_span *seen)
-{
-	if (drop->n == MAFC_MOTION_MAX)
-		mafc_drop_flush(heap, drop);
-	drop->p[drop->n++] = (struct mafc_drop_page){
-		.slot = slot,
-		.head = head,
-		.block_size = seen ? seen->block_size : 0,
-		.nblocks = seen ? seen->nblocks : 0,
-		.npages = seen ? seen->npages : 0,
-	};
-}
-
 /* Puts pages in motion; removes those of @drop for which that fails, and keeps the order. */
 static void drop_start(struct mafc_heap *heap, struct mafc_drop *drop)
 {

@@ -122,28 +122,6 @@ static void wait_for_writers(struct mafc_motion *mo)
 }
 
 /*
- * Whoever compacts a heap that is in use is not preempted by ordinary threads as long as pages
- * are away: they would be gone for as long as those run. A policy that somebody chose stays.
- */
-static void hurry(struct mafc_heap *heap)
-{
-	if (READ_ONCE(heap->busy) && current->policy == SCHED_NORMAL &&
-	    !current->sched_reset_on_fork) {
-		heap->mo.hurried = true;
-		sched_set_fifo_low(current);
-	}
-}
-
-static void hurry_no_more(struct mafc_motion *mo)
-{
-	if (!mo->hurried)
-		return;
-	mo->hurried = false;
-	if (current->policy == SCHED_FIFO && current->rt_priority == 1)
-		sched_set_normal(current, task_nice(current));
-}
-
-/*
  * Unmaps all slots in motion; sleeps. @frozen: the frames are going to be frozen, which fails if
  * a copy-on-write fault still carries one to the page table; else such faults are waited for.
  */
@@ -152,8 +130,6 @@ void mafc_motion_zap(struct mafc_heap *heap, bool frozen)
 	struct mafc_motion *mo = &heap->mo;
 	unsigned int i, run;
 
-	if (frozen)
-		hurry(heap);
 	motion_barrier(mo);
 	if (!frozen)
 		wait_for_writers(mo);
@@ -204,7 +180,6 @@ void mafc_motion_end(struct mafc_heap *heap)
 	away_max(heap, ktime_to_ns(ktime_sub(ktime_get(), mo->start)));
 	if (wq_has_sleeper(&heap->moving))
 		wake_up_all(&heap->moving);
-	hurry_no_more(mo);
 }
 
 /*
@@ -243,7 +218,6 @@ void mafc_motion_wait(struct mafc_heap *heap, struct mafc_leaf *leaf,
 {
 	u64 start = local_clock(), ns;
 
-	WRITE_ONCE(heap->busy, true);
 	watch(heap, leaf, i, start);
 	wait_event(heap->moving, !still_moving(leaf, i));
 
