@@ -109,8 +109,7 @@ static bool pace_kthread(void)
 			break;
 		want = min_t(s64, SLICE_NS, percent * (NSEC_PER_SEC / 200));
 		schedule_timeout_interruptible(1 + nsecs_to_jiffies(
-			min_t(u64, div_u64((want - tokens) * 100, percent),
-			      NSEC_PER_SEC / 2)));
+			min_t(u64, div_u64((want - tokens) * 100, percent), NSEC_PER_SEC / 2)));
 		percent = READ_ONCE(mafc_budget_percent);
 	}
 	cond_resched();
@@ -173,11 +172,9 @@ static bool worker_prepare(struct worker *w)
 			mafc_matcher_init(w->matcher, ROUND_SPANS);
 	}
 	if (!w->candidate)
-		w->candidate = kvmalloc_array(CANDIDATES_MAX,
-					      sizeof(*w->candidate), GFP_KERNEL);
+		w->candidate = kvmalloc_array(CANDIDATES_MAX, sizeof(*w->candidate), GFP_KERNEL);
 	if (!w->order)
-		w->order = kvmalloc_array(CANDIDATES_MAX, sizeof(*w->order),
-					  GFP_KERNEL);
+		w->order = kvmalloc_array(CANDIDATES_MAX, sizeof(*w->order), GFP_KERNEL);
 	return w->matcher && w->candidate && w->order;
 }
 
@@ -188,8 +185,7 @@ static unsigned int live_blocks(const struct mafc_span *d)
 }
 
 /* The place of a geometry; or NULL when there are too many. */
-static struct klass *klass_of(struct worker *w, const struct mafc_span *d,
-			      int nid)
+static struct klass *klass_of(struct worker *w, const struct mafc_span *d, int nid)
 {
 	unsigned int i, k = d->block_size / 16;
 
@@ -219,8 +215,7 @@ static void load_entries(struct worker *w, u32 first)
 	if (leaf) {
 		i = min_t(unsigned int, ARRAY_SIZE(w->entry),
 			  MAFC_LEAF_SLOTS - mafc_leaf_index(slot));
-		memcpy(w->entry, &leaf->entry[mafc_leaf_index(slot)],
-		       i * sizeof(*w->entry));
+		memcpy(w->entry, &leaf->entry[mafc_leaf_index(slot)], i * sizeof(*w->entry));
 	}
 	for (; i < ARRAY_SIZE(w->entry); i++)
 		w->entry[i] = first + i < w->heap->pages[MAFC_SMALL] ?
@@ -372,8 +367,7 @@ static bool scan_small(struct worker *w)
 	unsigned long index = slot >> MAFC_LEAF_SHIFT;
 
 	for (; slot < end && xa_find(&w->heap->leaves, &index,
-				     (end - 1) >> MAFC_LEAF_SHIFT, XA_PRESENT);
-	     index++) {
+				     (end - 1) >> MAFC_LEAF_SHIFT, XA_PRESENT); index++) {
 		slot = max_t(u32, slot, index << MAFC_LEAF_SHIFT);
 		for (; slot < end && slot >> MAFC_LEAF_SHIFT == index; slot++) {
 			if (!mafc_entry(w->heap, slot))
@@ -398,8 +392,7 @@ static void scan_large_leaf(struct worker *w, unsigned long leaf_index)
 	leaf = heap->dead ? NULL : mafc_leaf_get(heap, slot);
 	if (!leaf)
 		goto out;
-	map = mafc_meta(heap, heap->map[MAFC_LARGE] + index / (8 * PAGE_SIZE),
-			false);
+	map = mafc_meta(heap, heap->map[MAFC_LARGE] + index / (8 * PAGE_SIZE), false);
 	for (i = 0; i < MAFC_LEAF_SLOTS; i++) {
 		if (!READ_ONCE(leaf->entry[i]))
 			continue;
@@ -407,8 +400,7 @@ static void scan_large_leaf(struct worker *w, unsigned long leaf_index)
 		if (map && test_bit((index + i) % (8 * PAGE_SIZE), map)) {
 			clear_bit(i, leaf->seen_free);
 			w->live += PAGE_SIZE;
-		} else if (w->act &&
-			   (test_and_set_bit(i, leaf->seen_free) || w->now)) {
+		} else if (w->act && (test_and_set_bit(i, leaf->seen_free) || w->now)) {
 			note_drop(w, slot + i, index + i, NULL);
 		}
 	}
@@ -575,8 +567,7 @@ static bool mesh_all(struct worker *w)
 	return true;
 }
 
-static bool evacuate_frame(struct worker *w, struct mafc_chunk *chunk,
-			   unsigned int i)
+static bool evacuate_frame(struct worker *w, struct mafc_chunk *chunk, unsigned int i)
 {
 	struct mafc_heap *heap = w->heap;
 	u32 slot = READ_ONCE(chunk->frame[i].slot);
@@ -620,8 +611,7 @@ static void shuffle(struct worker *w)
 	u32 slot;
 
 	while (xa_find(&heap->leaves, &index, ULONG_MAX, XA_PRESENT)) {
-		for (slot = index << MAFC_LEAF_SHIFT;
-		     slot >> MAFC_LEAF_SHIFT == index; slot++) {
+		for (slot = index << MAFC_LEAF_SHIFT; slot >> MAFC_LEAF_SHIFT == index; slot++) {
 			if (!mafc_entry(heap, slot))
 				continue;
 			hurry(w);
@@ -661,8 +651,7 @@ static void improve(struct worker *w)
 
 	if (w->idle && worth_unmapping(w))
 		unmap_mapping_range(heap->inode->i_mapping, MAFC_OFF_SMALL,
-				    (loff_t)heap->pages[MAFC_SMALL] << PAGE_SHIFT,
-				    1);
+				    (loff_t)heap->pages[MAFC_SMALL] << PAGE_SHIFT, 1);
 	if (mesh_all(w))
 		evacuate(w);
 }
@@ -710,8 +699,7 @@ void mafc_scan_fresh(struct mafc_heap *heap)
 	struct pace pace = { 0 };
 	struct worker *w;
 
-	if (heap->scan.when &&
-	    time_before(jiffies, READ_ONCE(heap->scan.when) + HZ / 10))
+	if (heap->scan.when && time_before(jiffies, READ_ONCE(heap->scan.when) + HZ / 10))
 		return;
 	w = worker_create(&pace);
 	if (!w)
@@ -805,8 +793,7 @@ static void coalesce(struct worker *w)
 	worker_prepare(w);
 	if (!scan(w))
 		return;
-	if (predict(w) || mafc_heap_fragmentation(heap) >=
-			  100 * READ_ONCE(mafc_threshold_percent))
+	if (predict(w) || mafc_heap_fragmentation(heap) >= 100 * READ_ONCE(mafc_threshold_percent))
 		improve(w);
 	mafc_pool_trim(heap->pool, RESERVE_PART);
 }
@@ -875,8 +862,7 @@ static int compactor_main(void *data)
 		if (READ_ONCE(mafc_enable) && READ_ONCE(mafc_budget_percent))
 			next = visit_all(w, urgent);
 		timeout = clamp_t(long, next - jiffies, 1, MAX_SCHEDULE_TIMEOUT);
-		wait_event_interruptible_timeout(compactor_wait,
-						 READ_ONCE(compactor_kicked) ||
+		wait_event_interruptible_timeout(compactor_wait, READ_ONCE(compactor_kicked) ||
 						 kthread_should_stop(), timeout);
 		urgent = xchg(&compactor_kicked, false);
 		try_to_freeze();

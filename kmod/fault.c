@@ -32,8 +32,7 @@ static unsigned int fault_room(const struct fault *f)
 {
 	unsigned long pages = (f->vmf->vma->vm_end - f->vmf->address) >> PAGE_SHIFT;
 
-	return min3(pages, (unsigned long)MAFC_BATCH_MAX,
-		    (unsigned long)MAFC_LEAF_SLOTS - f->i);
+	return min3(pages, (unsigned long)MAFC_BATCH_MAX, (unsigned long)MAFC_LEAF_SLOTS - f->i);
 }
 
 /* What is taken and never touched is waste: so many pages, a small part of the heap. */
@@ -230,8 +229,7 @@ static vm_fault_t mafc_vm_fault(struct vm_fault *vmf)
 }
 
 /* Its mere presence lets faults run under the VMA lock. */
-static vm_fault_t mafc_vm_map_pages(struct vm_fault *vmf, pgoff_t first,
-				    pgoff_t last)
+static vm_fault_t mafc_vm_map_pages(struct vm_fault *vmf, pgoff_t first, pgoff_t last)
 {
 	return 0;
 }
@@ -271,8 +269,7 @@ static vm_fault_t mafc_vm_mkwrite(struct vm_fault *vmf)
 		if (!same) {
 			/* In motion, or an entry that came too late for it. */
 			unmap_mapping_range(heap->inode->i_mapping,
-					    (loff_t)vmf->pgoff << PAGE_SHIFT,
-					    PAGE_SIZE, 1);
+					    (loff_t)vmf->pgoff << PAGE_SHIFT, PAGE_SIZE, 1);
 			return VM_FAULT_NOPAGE;
 		}
 		if (mafc_cow_break(heap, f.slot, vmf->vma, &f.owned))
@@ -289,8 +286,7 @@ void mafc_vma_mode(struct vm_area_struct *vma, bool cow)
 	vma->vm_page_prot = vm_get_page_prot(cow ? flags & ~VM_SHARED : flags);
 }
 
-static bool vma_is_heap(const struct vm_area_struct *vma,
-			const struct mafc_heap *heap)
+static bool vma_is_heap(const struct vm_area_struct *vma, const struct mafc_heap *heap)
 {
 	return (vma->vm_ops == &mafc_vm_ops || vma->vm_ops == &mafc_cow_vm_ops) &&
 	       vma->vm_private_data == heap;
@@ -332,8 +328,7 @@ static void heap_set_cow(struct mafc_heap *heap)
 			continue;
 		mafc_vma_mode(vma, true);
 		if (!mm_has_notifiers(mm))
-			apply_to_existing_page_range(mm, vma->vm_start,
-						     vma->vm_end - vma->vm_start,
+			apply_to_existing_page_range(mm, vma->vm_start, vma->vm_end - vma->vm_start,
 						     pte_wrprotect_one, mm);
 	}
 	if (mm_has_notifiers(mm))
@@ -368,8 +363,7 @@ static int copy_pinned(struct mafc_heap *parent, struct mafc_heap *child)
 }
 
 /* Makes the child's heap. mmap_lock and VMA locks keep out faults, motion the compactor. */
-static struct mafc_heap *fork_heap(struct mafc_heap *parent,
-				   struct mm_struct *mm)
+static struct mafc_heap *fork_heap(struct mafc_heap *parent, struct mm_struct *mm)
 {
 	struct mafc_heap *child = mafc_heap_fork(parent, mm);
 	int err;

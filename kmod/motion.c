@@ -135,8 +135,7 @@ void mafc_motion_zap(struct mafc_heap *heap, bool frozen)
 		wait_for_writers(mo);
 	for (i = 0; i < mo->n; i += run) {
 		run = 1;
-		while (i + run < mo->n &&
-		       mo->s[i + run].slot == mo->s[i].slot + run)
+		while (i + run < mo->n && mo->s[i + run].slot == mo->s[i].slot + run)
 			run++;
 		unmap_mapping_range(heap->inode->i_mapping,
 				    (loff_t)mafc_slot_pgoff(mo->s[i].slot) << PAGE_SHIFT,
@@ -149,8 +148,7 @@ void mafc_motion_set(struct mafc_heap *heap, unsigned int i, unsigned long e)
 {
 	struct mafc_motion *mo = &heap->mo;
 
-	smp_store_release(&mo->s[i].leaf->entry[mafc_leaf_index(mo->s[i].slot)],
-			  e);
+	smp_store_release(&mo->s[i].leaf->entry[mafc_leaf_index(mo->s[i].slot)], e);
 }
 
 static void away_max(struct mafc_heap *heap, u64 ns)
@@ -213,8 +211,7 @@ static void watch(struct mafc_heap *heap, struct mafc_leaf *leaf, unsigned int i
 }
 
 /* Waits for a page in motion, with a reference to the leaf and mmap_lock or a VMA lock at most. */
-void mafc_motion_wait(struct mafc_heap *heap, struct mafc_leaf *leaf,
-		      unsigned int i)
+void mafc_motion_wait(struct mafc_heap *heap, struct mafc_leaf *leaf, unsigned int i)
 {
 	u64 start = local_clock(), ns;
 
@@ -238,8 +235,7 @@ static void motion_retarget(struct mafc_heap *heap, struct page *new)
 	frame->slot = mo->s[0].slot;
 	atomic_set(&frame->owners, mo->n);
 	for (i = 0; i < mo->n; i++)
-		mafc_motion_set(heap, i, (unsigned long)new |
-				(mo->s[i].entry & MAFC_E_MESHED));
+		mafc_motion_set(heap, i, (unsigned long)new | (mo->s[i].entry & MAFC_E_MESHED));
 }
 
 /*
@@ -283,8 +279,7 @@ out:
 	return err;
 }
 
-static int cow_copy(struct mafc_heap *heap, u32 slot, struct mafc_batch *batch,
-		    struct page **owned)
+static int cow_copy(struct mafc_heap *heap, u32 slot, struct mafc_batch *batch, struct page **owned)
 {
 	unsigned int n;
 	struct page *page;
@@ -328,8 +323,7 @@ int mafc_cow_break(struct mafc_heap *heap, u32 slot,
 
 	*owned = NULL;
 	mafc_place_of(vma, slot, &place);
-	err = mafc_pool_take(pool, &batch, 1, MAFC_FILL_RAW, GFP_KERNEL_ACCOUNT,
-			     &place);
+	err = mafc_pool_take(pool, &batch, 1, MAFC_FILL_RAW, GFP_KERNEL_ACCOUNT, &place);
 	if (err)
 		return err;
 	mutex_lock(&heap->motion);
@@ -465,8 +459,7 @@ static void remap_some(struct mafc_heap *heap, u32 *slot, u32 end, u32 delta)
 		to = mo->s[i].slot + delta;
 		mafc_frame(mafc_entry_page(mo->s[i].entry))->slot = to;
 		mafc_motion_set(heap, i, 0);
-		smp_store_release(&leaf->entry[mafc_leaf_index(to)],
-				  mo->s[i].entry);
+		smp_store_release(&leaf->entry[mafc_leaf_index(to)], mo->s[i].entry);
 	}
 	mafc_motion_end(heap);
 	while (k)

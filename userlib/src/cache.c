@@ -206,8 +206,7 @@ static void recycle(struct cache *c, unsigned cls)
 	uint8_t slots = c->slots[own];
 	struct bin b = c->bins[own];
 
-	if (c->shrinks[own] == RAN_OVER ||
-	    (c->shrinks[own] && n > c->slots[cls] / 2U + MORE)) {
+	if (c->shrinks[own] == RAN_OVER || (c->shrinks[own] && n > c->slots[cls] / 2U + MORE)) {
 		bin_flush(c, own, n, false);
 		c->shrinks[own] = SHRINKS;
 		return;

@@ -26,8 +26,7 @@ static bool can_take;		/* there is membarrier */
 void idle_init(void)
 {
 #ifndef __SANITIZE_THREAD__	/* It does not know this kind of ordering. */
-	can_take = !syscall(SYS_membarrier,
-			    MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+	can_take = !syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
 #endif
 }
 
@@ -118,8 +117,7 @@ static void round_trip(bool all)
 	for (c = first; c && (all || n < VISIT_MAX); c = c->next, n++)
 		suspects += suspect(c, all);
 	hand = c;
-	sure = suspects && !syscall(SYS_membarrier,
-				    MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+	sure = suspects && !syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
 	for (c = first; suspects && n--; c = c->next)
 		if (c->suspect)
 			settle(c, sure);

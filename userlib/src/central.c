@@ -82,17 +82,14 @@ static bool mark_listed(struct mafc_span *s)
 		if ((state & MAFC_SPAN_LISTED) ||
 		    (base != MAFC_SPAN_IDLE && base != MAFC_SPAN_BUSY))
 			return false;
-		if (__atomic_compare_exchange_n(&s->state, &state,
-						state | MAFC_SPAN_LISTED, false,
-						__ATOMIC_SEQ_CST,
-						__ATOMIC_SEQ_CST))
+		if (__atomic_compare_exchange_n(&s->state, &state, state | MAFC_SPAN_LISTED, false,
+						__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 			return true;
 	}
 }
 
 /* Nobody hands out its blocks any longer: to the lists, if it has any left. */
-static void detach(struct central *k, struct mafc_span *s,
-		   const struct size_class *c)
+static void detach(struct central *k, struct mafc_span *s, const struct size_class *c)
 {
 	bool left = span_used(s) < c->blocks;
 
@@ -105,8 +102,7 @@ static void detach(struct central *k, struct mafc_span *s,
 /* What to do with a span that came up in a list. */
 enum verdict { TAKEN, GONE, MOVED, SKIPPED };
 
-static enum verdict examine(struct central *k, struct mafc_span *s,
-			    const struct size_class *c)
+static enum verdict examine(struct central *k, struct mafc_span *s, const struct size_class *c)
 {
 	unsigned list;
 
@@ -126,8 +122,7 @@ static enum verdict examine(struct central *k, struct mafc_span *s,
 	case MAFC_SPAN_MESHED:
 		list_unlink(k, s);
 		race_window();
-		__atomic_fetch_and(&s->state, ~MAFC_SPAN_LISTED,
-				   __ATOMIC_SEQ_CST);
+		__atomic_fetch_and(&s->state, ~MAFC_SPAN_LISTED, __ATOMIC_SEQ_CST);
 		/* It may have died in between, and then nobody else looks. */
 		if (MAFC_SPAN_STATE(span_state(s)) == MAFC_SPAN_DEAD)
 			span_retire(s, MAFC_SPAN_DEAD);
@@ -143,8 +138,7 @@ static enum verdict examine(struct central *k, struct mafc_span *s,
 }
 
 /* One of the first spans of a list, ATTACHED; or NULL. */
-static struct mafc_span *pick_from(struct central *k, const struct size_class *c,
-				   unsigned list)
+static struct mafc_span *pick_from(struct central *k, const struct size_class *c, unsigned list)
 {
 	uint32_t n, next;
 	unsigned skipped = 0;
@@ -224,8 +218,7 @@ unsigned central_take(unsigned cls, void **blocks, unsigned want, size_t size)
 			s = create(k, cls);
 		if (!s)
 			break;
-		got += span_claim(s, blocks + got, want - got,
-				  random_next(&k->random));
+		got += span_claim(s, blocks + got, want - got, random_next(&k->random));
 		detach(k, s, c);
 	}
 	store(&count->allocs, count->allocs + got);
@@ -358,8 +351,7 @@ void central_give(unsigned cls, void **blocks, unsigned n)
 	for (i = 0; i < n; i++) {
 		if ((uintptr_t)blocks[i] - base >= end) {
 			if (i + AHEAD < n)
-				__builtin_prefetch(&heap.spans[
-					small_page(blocks[i + AHEAD])], 1);
+				__builtin_prefetch(&heap.spans[ small_page(blocks[i + AHEAD])], 1);
 			if (batch.bits)
 				give_batch(&batch, c);
 			batch.span = span_of(blocks[i], c->pages);
@@ -368,8 +360,7 @@ void central_give(unsigned cls, void **blocks, unsigned n)
 		off = (uintptr_t)blocks[i] - base;
 		bit = off * reciprocal >> 32;
 		if (unlikely(bit * size != off || off >= end)) {
-			misuse(&batch, "free of a pointer into a block",
-			       blocks[i]);
+			misuse(&batch, "free of a pointer into a block", blocks[i]);
 			continue;
 		}
 		mask = 1ULL << bit % 64;
@@ -382,8 +373,7 @@ void central_give(unsigned cls, void **blocks, unsigned n)
 	}
 	if (batch.bits)
 		give_batch(&batch, c);
-	store(&heap.meta->classes[cls].frees,
-	      heap.meta->classes[cls].frees + n);
+	store(&heap.meta->classes[cls].frees, heap.meta->classes[cls].frees + n);
 	lock_drop(&batch.central->lock);
 }
 
