@@ -167,14 +167,16 @@ static struct mafc_span *pick_from(struct central *k, const struct size_class *c
 static struct mafc_span *pick(struct central *k, const struct size_class *c)
 {
 	struct mafc_span *s = NULL;
-	unsigned list;
+	unsigned list, round;
 
-	/* What turns out to be emptier moves to a list that comes later. */
-	for (list = 1; !s && k->filled >> list; list++)
-		if (k->filled >> list & 1)
-			s = pick_from(k, c, list);
-	if (!s && (k->filled & 1))
-		s = pick_from(k, c, 0);
+	/* What turns out to be emptier moves to a list that comes later; what was meshed, not. */
+	for (round = 0; !s && round < 2; round++) {
+		for (list = 1; !s && k->filled >> list; list++)
+			if (k->filled >> list & 1)
+				s = pick_from(k, c, list);
+		if (!s && (k->filled & 1))
+			s = pick_from(k, c, 0);
+	}
 	return s;
 }
 
@@ -297,23 +299,27 @@ static void misuse(struct batch *b, const char *what, void *p)
 	lock_take(&b->central->lock);
 }
 
-/* Clear the bits of a batch, and see what that changes. */
+/*
+ * Clears the bits of a batch, and sees what that changes. The root is listed while the bits still
+ * keep it alive: what is listed the kernel does not dissolve, it only says DEAD.
+ */
 static void give_batch(struct batch *b, const struct size_class *c)
 {
 	struct central *k = b->central;
-	struct mafc_span *root;
+	struct mafc_span *root = span_root(b->span);
 	uint64_t twice;
 
+	if (unlikely(!(load(&root->state) & MAFC_SPAN_LISTED)) && mark_listed(root))
+		list_link(k, root, list_for(root, c));
 	twice = span_clear(b->span, b->word, b->bits, &root);
 	b->bits = 0;
-	if (unlikely(twice)) {
+	if (unlikely(twice))
 		misuse(b, "double free", span_block(b->span, b->word * 64 +
 						    __builtin_ctzll(twice)));
-		if (load(&root->block_size) != c->size)
-			return;
-	}
+	if (unlikely(load(&root->block_size) != c->size))
+		return;		/* misuse, reported */
 	if (unlikely(!(load(&root->state) & MAFC_SPAN_LISTED))) {
-		if (mark_listed(root))
+		if (mark_listed(root))	/* meshed in between */
 			list_link(k, root, list_for(root, c));
 	} else if (span_list(root) == 1 && list_for(root, c)) {
 		list_unlink(k, root);

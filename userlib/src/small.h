@@ -73,6 +73,8 @@ bool span_retire(struct mafc_span *s, uint32_t from);
 bool span_change(struct mafc_span *s, uint32_t state, uint32_t to);
 /* Claim up to @want free blocks of an ATTACHED span; @random orders them. */
 unsigned span_claim(struct mafc_span *s, void **blocks, unsigned want, uint64_t random);
+/* The span that holds the blocks of @s. */
+struct mafc_span *span_root(struct mafc_span *s);
 /* Clear bits of a word on @root, the root of @s.  Returns those freed before. */
 uint64_t span_clear(struct mafc_span *s, unsigned word, uint64_t mask, struct mafc_span **root);
 /* Is @p a block in use, or in a cache?  One that is being meshed may not seem so. */

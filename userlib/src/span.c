@@ -98,7 +98,7 @@ unsigned span_claim(struct mafc_span *s, void **blocks, unsigned want, uint64_t 
 	return n;
 }
 
-static struct mafc_span *span_root(struct mafc_span *s)
+struct mafc_span *span_root(struct mafc_span *s)
 {
 	uint32_t at = span_number(s), up;
 
