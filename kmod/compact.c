@@ -25,7 +25,6 @@ struct pace {
 	bool kthread;		/* it is the compactor: keep to the CPU budget */
 	u64 deadline;		/* else: when to stop, ns, or 0 */
 	u64 checked;		/* when it was last asked */
-	bool hurried;		/* ordinary threads do not preempt it */
 	bool signal;		/* it was stopped by a signal */
 };
 
@@ -116,15 +115,6 @@ static bool pace_kthread(void)
 	return true;
 }
 
-static void hurry_no_more(struct pace *pace)
-{
-	if (!pace->hurried)
-		return;
-	pace->hurried = false;
-	if (current->policy == SCHED_FIFO && current->rt_priority == 1)
-		sched_set_normal(current, task_nice(current));
-}
-
 /* To be asked between two steps, without locks.  False: stop. */
 static bool go_on(struct pace *pace)
 {
@@ -133,7 +123,6 @@ static bool go_on(struct pace *pace)
 	if (now - pace->checked < PACE_NS)
 		return true;
 	pace->checked = now;
-	hurry_no_more(pace);
 	if (pace->kthread)
 		return pace_kthread();
 	cond_resched();
@@ -236,32 +225,11 @@ static bool can_mesh(const struct worker *w, const struct mafc_span *d,
 	return true;
 }
 
-/*
- * Before a motion: preempted by ordinary threads, its pages would be away for as long as those
- * run. Lasts until go_on() looks at the clock. A policy that somebody chose is left alone.
- */
-static void hurry(struct worker *w)
-{
-	struct pace *pace = w->pace;
-
-	if (w->idle || pace->hurried || current->policy != SCHED_NORMAL || current->sched_reset_on_fork)
-		return;
-	pace->hurried = true;
-	sched_set_fifo_low(current);
-}
-
-static void flush_drops(struct worker *w)
-{
-	if (w->drop.n)
-		hurry(w);
-	mafc_drop_flush(w->heap, &w->drop);
-}
-
 /* A page that seems to hold no live block; @seen: its span as it was, or NULL. */
 static void note_drop(struct worker *w, u32 slot, u32 head, const struct mafc_span *seen)
 {
 	if (w->drop.n == MAFC_MOTION_MAX)
-		flush_drops(w);
+		mafc_drop_flush(w->heap, &w->drop);
 	w->drop.p[w->drop.n++] = (struct mafc_drop_page){
 		.slot = slot,
 		.head = head,
@@ -350,11 +318,9 @@ static void scan_page(struct worker *w, u32 page)
 			break;
 		}
 	}
-	flush_drops(w);
-	for (i = 0; i < w->roots && w->act; i++) {
-		hurry(w);
+	mafc_drop_flush(w->heap, &w->drop);
+	for (i = 0; i < w->roots && w->act; i++)
 		mafc_dissolve(heap, w->root[i]);
-	}
 out:
 	mutex_unlock(&heap->motion);
 }
@@ -405,7 +371,7 @@ static void scan_large_leaf(struct worker *w, unsigned long leaf_index)
 		}
 	}
 	mafc_leaf_put(leaf);
-	flush_drops(w);
+	mafc_drop_flush(w->heap, &w->drop);
 out:
 	mutex_unlock(&heap->motion);
 }
@@ -481,7 +447,6 @@ static bool mesh_round(struct worker *w)
 				return false;
 			continue;
 		}
-		hurry(w);
 		mutex_lock(&heap->motion);
 		err = heap->dead ? -ENODEV : mafc_mesh(heap, dst, src);
 		mutex_unlock(&heap->motion);
@@ -576,7 +541,6 @@ static bool evacuate_frame(struct worker *w, struct mafc_chunk *chunk, unsigned 
 
 	if (!atomic_read(&chunk->frame[i].owners))
 		return true;
-	hurry(w);
 	mutex_lock(&heap->motion);
 	if (!heap->dead && mafc_entry_page(mafc_entry(heap, slot)) == page)
 		err = mafc_relocate(heap, slot, 0);
@@ -614,7 +578,6 @@ static void shuffle(struct worker *w)
 		for (slot = index << MAFC_LEAF_SHIFT; slot >> MAFC_LEAF_SHIFT == index; slot++) {
 			if (!mafc_entry(heap, slot))
 				continue;
-			hurry(w);
 			mutex_lock(&heap->motion);
 			if (!heap->dead)
 				mafc_relocate(heap, slot, GFP_KERNEL_ACCOUNT);
@@ -683,7 +646,6 @@ int mafc_compact_now(struct mafc_heap *heap, struct mafc_compact *arg)
 		if (arg->flags & MAFC_COMPACT_SHUFFLE)
 			shuffle(w);
 	}
-	hurry_no_more(&pace);
 	worker_destroy(w);
 
 	arg->meshed = atomic64_read(&heap->count[MAFC_N_MESHED]) - meshed;
@@ -811,7 +773,6 @@ static void visit(struct worker *w, struct mafc_heap *heap)
 	w->idle = faults == heap->last_faults;
 	if (READ_ONCE(heap->compact))
 		coalesce(w);
-	hurry_no_more(w->pace);
 	if (READ_ONCE(heap->cow))
 		mafc_try_uncow(heap);
 	set_active_memcg(old);

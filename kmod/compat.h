@@ -70,4 +70,10 @@ static inline struct shrinker *mafc_shrinker_alloc(const char *name)
 #define list_lru_add_obj list_lru_add
 #define list_lru_del_obj list_lru_del
 #endif
+
+#ifdef CONFIG_SMP
+#define mafc_task_runs(task) owner_on_cpu(task)
+#else
+#define mafc_task_runs(task) ((void)(task), false)
+#endif
 #endif /* MAFC_COMPAT_H */

@@ -9,7 +9,7 @@
 #include "trace.h"
 
 /* A page is away for microseconds: so long it is watched, while who moves it runs. */
-#define SPIN_NS		(500 * NSEC_PER_USEC)
+#define SPIN_NS		(100 * NSEC_PER_USEC)
 
 /*
  * Puts one slot in motion. Return: 0; -ENOENT if it is empty; -EBUSY if its leaf is shared or it
@@ -204,7 +204,7 @@ static bool still_moving(struct mafc_leaf *leaf, unsigned int i)
 static void watch(struct mafc_heap *heap, struct mafc_leaf *leaf, unsigned int i, u64 start)
 {
 	rcu_read_lock();	/* for the task */
-	while (still_moving(leaf, i) && owner_on_cpu(READ_ONCE(heap->mover)) &&
+	while (still_moving(leaf, i) && mafc_task_runs(READ_ONCE(heap->mover)) &&
 	       local_clock() - start < SPIN_NS)
 		cpu_relax();
 	rcu_read_unlock();
