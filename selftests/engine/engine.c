@@ -300,8 +300,8 @@ static int stalls(uint64_t moves, unsigned int threads)
 	st = heap_stat();
 	for (i = 0; i < MAFC_STALL_BUCKETS; i++)
 		waits += st.stall[i] - before.stall[i];
-	printf("moves %llu pages\ntouches %llu\nlost_updates %llu\nwaits %llu\n",
-	       (unsigned long long)done, (unsigned long long)touches,
+	printf("threads %u\nmoves %llu pages\ntouches %llu\nlost_updates %llu\nwaits %llu\n",
+	       threads, (unsigned long long)done, (unsigned long long)touches,
 	       (unsigned long long)wrong, (unsigned long long)waits);
 	printf("longest_touch %.1f us (with what the scheduler took)\n", longest / 1e3);
 	printf("longest_away %.1f us\n", st.away_max_ns / 1e3);
