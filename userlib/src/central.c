@@ -71,6 +71,12 @@ static void list_unlink(struct central *k, struct mafc_span *s)
 	span_list(s) = 0;
 }
 
+static void list_move(struct central *k, struct mafc_span *s, unsigned i)
+{
+	list_unlink(k, s);
+	list_link(k, s, i);
+}
+
 /* A free block, yet nobody knows.  Meshed spans have no blocks to give. */
 static bool mark_listed(struct mafc_span *s)
 {
@@ -86,6 +92,12 @@ static bool mark_listed(struct mafc_span *s)
 						__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 			return true;
 	}
+}
+
+static void make_listed(struct central *k, struct mafc_span *s, const struct size_class *c)
+{
+	if (unlikely(!(load(&s->state) & MAFC_SPAN_LISTED)) && mark_listed(s))
+		list_link(k, s, list_for(s, c));
 }
 
 /* Nobody hands out its blocks any longer: to the lists, if it has any left. */
@@ -110,8 +122,7 @@ static enum verdict examine(struct central *k, struct mafc_span *s, const struct
 	case MAFC_SPAN_IDLE:
 		list = list_for(s, c);
 		if (list != span_list(s) - 1) {
-			list_unlink(k, s);
-			list_link(k, s, list);
+			list_move(k, s, list);
 			return MOVED;
 		}
 		race_window();
@@ -309,8 +320,7 @@ static void give_batch(struct batch *b, const struct size_class *c)
 	struct mafc_span *root = span_root(b->span);
 	uint64_t twice;
 
-	if (unlikely(!(load(&root->state) & MAFC_SPAN_LISTED)) && mark_listed(root))
-		list_link(k, root, list_for(root, c));
+	make_listed(k, root, c);
 	twice = span_clear(b->span, b->word, b->bits, &root);
 	b->bits = 0;
 	if (unlikely(twice))
@@ -318,16 +328,11 @@ static void give_batch(struct batch *b, const struct size_class *c)
 						    __builtin_ctzll(twice)));
 	if (unlikely(load(&root->block_size) != c->size))
 		return;		/* misuse, reported */
-	if (unlikely(!(load(&root->state) & MAFC_SPAN_LISTED))) {
-		if (mark_listed(root))	/* meshed in between */
-			list_link(k, root, list_for(root, c));
-	} else if (span_list(root) == 1 && list_for(root, c)) {
-		list_unlink(k, root);
-		list_link(k, root, list_for(root, c));
-	}
+	make_listed(k, root, c);	/* another one, if it was meshed in between */
+	if (span_list(root) == 1 && list_for(root, c))
+		list_move(k, root, list_for(root, c));
 	if (unlikely(span_empty(root)) && span_list(root)) {
-		list_unlink(k, root);
-		list_link(k, root, EMPTY);
+		list_move(k, root, EMPTY);
 		while (k->nempty > MAX(KEEP_PAGES / c->pages, 1) && retire_one(k))
 			;
 	}
@@ -357,7 +362,7 @@ void central_give(unsigned cls, void **blocks, unsigned n)
 	for (i = 0; i < n; i++) {
 		if ((uintptr_t)blocks[i] - base >= end) {
 			if (i + AHEAD < n)
-				__builtin_prefetch(&heap.spans[ small_page(blocks[i + AHEAD])], 1);
+				__builtin_prefetch(&heap.spans[small_page(blocks[i + AHEAD])], 1);
 			if (batch.bits)
 				give_batch(&batch, c);
 			batch.span = span_of(blocks[i], c->pages);
