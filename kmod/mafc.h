@@ -151,7 +151,8 @@ enum mafc_counter {
 
 /* The slots in motion; one set per heap, under its mutex. */
 struct mafc_motion {
-	ktime_t start;
+	ktime_t start;			/* since when they say MOVING; 0: they do not yet */
+	bool atomic;			/* preemption is off meanwhile */
 	unsigned int n;
 	struct {
 		u32 slot;
@@ -266,7 +267,7 @@ bool mafc_handed_out(struct mafc_heap *heap, u32 slot);
 /* motion.c */
 int mafc_motion_add(struct mafc_heap *heap, u32 slot);
 int mafc_motion_ring(struct mafc_heap *heap, u32 slot, bool cow);
-void mafc_motion_zap(struct mafc_heap *heap, bool frozen);
+int mafc_motion_start(struct mafc_heap *heap);
 bool mafc_motion_freeze(struct mafc_heap *heap, struct page *page);
 void mafc_motion_set(struct mafc_heap *heap, unsigned int i, unsigned long e);
 void mafc_motion_end(struct mafc_heap *heap);

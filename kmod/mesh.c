@@ -99,9 +99,10 @@ void mafc_drop_flush(struct mafc_heap *heap, struct mafc_drop *drop)
 	unsigned int i, n = 0;
 
 	drop_start(heap, drop);
-	if (!drop->n)
+	if (!drop->n || mafc_motion_start(heap)) {
+		drop->n = 0;
 		return;
-	mafc_motion_zap(heap, true);
+	}
 	for (i = 0; i < drop->n; i++) {
 		page = mafc_entry_page(heap->mo.s[i].entry);
 		/* Frozen before the look: no late entry can write after it. */
@@ -268,7 +269,9 @@ static int frames_take(struct mafc_heap *heap, u32 slot, unsigned int n, u16 fir
 		page[j] = mafc_entry_page(heap->mo.s[first[j]].entry);
 	}
 	first[n] = heap->mo.n;
-	mafc_motion_zap(heap, true);
+	err = mafc_motion_start(heap);
+	if (err)
+		return err;
 	for (j = 0; j < n; j++) {
 		if (mafc_motion_freeze(heap, page[j]))
 			continue;

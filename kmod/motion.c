@@ -10,49 +10,36 @@
 
 /* A page is away for microseconds: so long it is watched, while who moves it runs. */
 #define SPIN_NS		(100 * NSEC_PER_USEC)
+/* Leaves of one motion that faults may be using, one after the other, before it is called off. */
+#define MARK_TRIES	8
 
 /*
- * Puts one slot in motion. Return: 0; -ENOENT if it is empty; -EBUSY if its leaf is shared or it
- * is in motion (descriptors may name a page twice); -E2BIG if too many are.
+ * Notes one slot that is to be put in motion. Return: 0; -ENOENT if it is empty; -EBUSY if its leaf
+ * is shared or it is noted already (descriptors may name a page twice); -E2BIG if too many are.
  */
 int mafc_motion_add(struct mafc_heap *heap, u32 slot)
 {
 	struct mafc_motion *mo = &heap->mo;
-	unsigned int i = mafc_leaf_index(slot);
+	unsigned long e = mafc_entry_held(heap, slot);
 	struct mafc_leaf *leaf;
-	unsigned long e;
+	unsigned int i;
 
-	e = mafc_entry_held(heap, slot);
 	if (!e)
 		return -ENOENT;
 	leaf = mafc_leaf_exclusive(heap, slot);
 	if (!leaf || e & MAFC_E_MOVING)
 		return -EBUSY;
+	for (i = 0; i < mo->n; i++)
+		if (mo->s[i].slot == slot)
+			return -EBUSY;
 	if (mo->n == MAFC_MOTION_MAX)
 		return -E2BIG;
-	if (!mo->n) {
-		mo->start = ktime_get();
-		WRITE_ONCE(heap->mover, current);
-	}
 	mo->s[mo->n].slot = slot;
 	mo->s[mo->n].leaf = leaf;
 	mo->s[mo->n].entry = e;
 	mo->n++;
-	smp_store_release(&leaf->entry[i], e | MAFC_E_MOVING);	/* after heap->mover */
+	WRITE_ONCE(heap->mover, current);
 	return 0;
-}
-
-/* Ends the motion of the slots from @first on, as if nothing had been. */
-static void motion_undo(struct mafc_heap *heap, unsigned int first)
-{
-	struct mafc_motion *mo = &heap->mo;
-
-	while (mo->n > first) {
-		mo->n--;
-		mafc_motion_set(heap, mo->n, mo->s[mo->n].entry);
-	}
-	if (wq_has_sleeper(&heap->moving))
-		wake_up_all(&heap->moving);
 }
 
 /*
@@ -89,23 +76,99 @@ int mafc_motion_ring(struct mafc_heap *heap, u32 slot, bool cow)
 	}
 	return 0;
 undo:
-	motion_undo(heap, first);
+	heap->mo.n = first;
 	return err;
 }
 
-static void motion_barrier(struct mafc_motion *mo)
+static unsigned long *motion_entry(struct mafc_motion *mo, unsigned int i)
 {
+	return &mo->s[i].leaf->entry[mafc_leaf_index(mo->s[i].slot)];
+}
+
+/* Publishes the new entry of slot @i of those in motion; 0 leaves it empty. */
+void mafc_motion_set(struct mafc_heap *heap, unsigned int i, unsigned long e)
+{
+	smp_store_release(motion_entry(&heap->mo, i), e);
+}
+
+static void away_max(struct mafc_heap *heap, u64 ns)
+{
+	s64 old = atomic64_read(&mafc_away_max);
+
+	heap->away_max = max(heap->away_max, ns);
+	while (ns > old && !atomic64_try_cmpxchg(&mafc_away_max, &old, ns))
+		;
+}
+
+/* Slots whose entry was not set get back what they had; waiters go on. */
+static void motion_unmark(struct mafc_heap *heap)
+{
+	struct mafc_motion *mo = &heap->mo;
+	unsigned int i;
+
+	for (i = 0; i < mo->n; i++)
+		if (READ_ONCE(*motion_entry(mo, i)) & MAFC_E_MOVING)
+			mafc_motion_set(heap, i, mo->s[i].entry);
+	if (mo->start)
+		away_max(heap, ktime_to_ns(ktime_sub(ktime_get(), mo->start)));
+	mo->start = 0;
+	if (mo->atomic)
+		preempt_enable();
+	mo->atomic = false;
+	if (wq_has_sleeper(&heap->moving))
+		wake_up_all(&heap->moving);
+}
+
+/*
+ * Lets entries say MOVING, leaf by leaf, with its sem held for writing: faults that saw them before
+ * are through. @held is write-locked, is let go, and the only one to have been waited for. Return:
+ * NULL; or a leaf that faults are using, before which the others may have been marked.
+ */
+static struct mafc_leaf *mark_slots(struct mafc_motion *mo, struct mafc_leaf *held)
+{
+	struct mafc_leaf *leaf, *busy = NULL;
 	unsigned int i, k;
 
-	for (i = 0; i < mo->n; i++) {
-		for (k = i; k > 0; k--)
-			if (mo->s[k - 1].leaf == mo->s[i].leaf)
-				break;
-		if (k)
+	for (i = 0; i < mo->n && !busy; i++) {
+		leaf = mo->s[i].leaf;
+		if (READ_ONCE(*motion_entry(mo, i)) & MAFC_E_MOVING)
 			continue;	/* it had its turn */
-		down_write(&mo->s[i].leaf->sem);
-		up_write(&mo->s[i].leaf->sem);
+		if (leaf != held && !down_write_trylock(&leaf->sem)) {
+			busy = leaf;
+			continue;
+		}
+		for (k = i; k < mo->n; k++)
+			if (mo->s[k].leaf == leaf)
+				smp_store_release(motion_entry(mo, k),
+						  mo->s[k].entry | MAFC_E_MOVING);
+		up_write(&leaf->sem);
+		if (leaf == held)
+			held = NULL;
 	}
+	if (held)
+		up_write(&held->sem);
+	return busy;
+}
+
+/* From here on faults on the slots wait; if @atomic, for somebody who cannot be preempted. */
+static bool motion_mark(struct mafc_heap *heap, bool atomic)
+{
+	struct mafc_motion *mo = &heap->mo;
+	struct mafc_leaf *leaf = mo->s[0].leaf;
+	unsigned int tries = 0;
+
+	while (!atomic || tries++ < MARK_TRIES) {
+		down_write(&leaf->sem);
+		if (atomic)
+			preempt_disable();
+		mo->atomic = atomic;
+		mo->start = ktime_get();
+		leaf = mark_slots(mo, leaf);
+		if (!leaf)
+			return true;
+		motion_unmark(heap);
+	}
+	return false;
 }
 
 /* After the barrier: copy-on-write faults that carry a page to the page table hold its lock. */
@@ -121,18 +184,11 @@ static void wait_for_writers(struct mafc_motion *mo)
 	}
 }
 
-/*
- * Unmaps all slots in motion; sleeps. @frozen: the frames are going to be frozen, which fails if
- * a copy-on-write fault still carries one to the page table; else such faults are waited for.
- */
-void mafc_motion_zap(struct mafc_heap *heap, bool frozen)
+static void motion_unmap(struct mafc_heap *heap)
 {
 	struct mafc_motion *mo = &heap->mo;
 	unsigned int i, run;
 
-	motion_barrier(mo);
-	if (!frozen)
-		wait_for_writers(mo);
 	for (i = 0; i < mo->n; i += run) {
 		run = 1;
 		while (i + run < mo->n && mo->s[i + run].slot == mo->s[i].slot + run)
@@ -143,46 +199,40 @@ void mafc_motion_zap(struct mafc_heap *heap, bool frozen)
 	}
 }
 
-/* Publishes the new entry of slot @i of those in motion; 0 leaves it empty. */
-void mafc_motion_set(struct mafc_heap *heap, unsigned int i, unsigned long e)
+/*
+ * Puts the slots noted in motion, for frames that are going to be frozen; sleeps. They are unmapped
+ * first, so that nobody waits for that: who maps one again before it is in motion has a reference,
+ * and it will not freeze. Return: 0, and mafc_motion_end() must follow without sleeping; or -EBUSY,
+ * and nothing is noted any longer.
+ */
+int mafc_motion_start(struct mafc_heap *heap)
 {
-	struct mafc_motion *mo = &heap->mo;
-
-	smp_store_release(&mo->s[i].leaf->entry[mafc_leaf_index(mo->s[i].slot)], e);
+	motion_unmap(heap);
+	if (motion_mark(heap, true))
+		return 0;
+	heap->mo.n = 0;
+	mafc_count(heap, MAFC_N_PINNED, 1);
+	return -EBUSY;
 }
 
-static void away_max(struct mafc_heap *heap, u64 ns)
+/* The same for frames that stay in use, and are unmapped once faults wait; cannot fail. */
+static void motion_start_mapped(struct mafc_heap *heap)
 {
-	s64 old = atomic64_read(&mafc_away_max);
-
-	heap->away_max = max(heap->away_max, ns);
-	while (ns > old && !atomic64_try_cmpxchg(&mafc_away_max, &old, ns))
-		;
+	motion_mark(heap, false);
+	wait_for_writers(&heap->mo);
+	motion_unmap(heap);
 }
 
-/* Ends the motion; slots whose entry was not set get back what they had. */
+/* Ends the motion, if there is one; slots whose entry was not set get back what they had. */
 void mafc_motion_end(struct mafc_heap *heap)
 {
-	struct mafc_motion *mo = &heap->mo;
-	unsigned int i;
-
-	if (!mo->n)
-		return;
-	for (i = 0; i < mo->n; i++) {
-		unsigned int k = mafc_leaf_index(mo->s[i].slot);
-
-		if (mo->s[i].leaf->entry[k] & MAFC_E_MOVING)
-			mafc_motion_set(heap, i, mo->s[i].entry);
-	}
-	mo->n = 0;
-	away_max(heap, ktime_to_ns(ktime_sub(ktime_get(), mo->start)));
-	if (wq_has_sleeper(&heap->moving))
-		wake_up_all(&heap->moving);
+	motion_unmark(heap);
+	heap->mo.n = 0;
 }
 
 /*
- * Makes sure, after the zap, that nobody else uses a frame. A locked page counts as pinned: see
- * step 4 in design.rst. If true, no reference can be taken until page_ref_unfreeze(page, 1).
+ * Makes sure, once it is in motion, that nobody else uses a frame. A locked page counts as pinned: see
+ * step 3 in design.rst. If true, no reference can be taken until page_ref_unfreeze(page, 1).
  */
 bool mafc_motion_freeze(struct mafc_heap *heap, struct page *page)
 {
@@ -259,8 +309,10 @@ int mafc_relocate(struct mafc_heap *heap, u32 slot, gfp_t gfp)
 	err = mafc_motion_ring(heap, slot, false);
 	if (err)
 		goto out;
-	mafc_motion_zap(heap, true);
 	n = heap->mo.n;
+	err = mafc_motion_start(heap);
+	if (err)
+		goto out;
 	if (!mafc_motion_freeze(heap, page)) {
 		mafc_motion_end(heap);
 		err = -EBUSY;
@@ -298,7 +350,7 @@ static int cow_copy(struct mafc_heap *heap, u32 slot, struct mafc_batch *batch, 
 		return 0;	/* the others have gone */
 	}
 	/* Mapped read-only everywhere: it may be copied while it is mapped. */
-	mafc_motion_zap(heap, false);
+	motion_start_mapped(heap);
 	copy_highpage(batch->page[0], page);
 	motion_retarget(heap, batch->page[0]);
 	mafc_motion_end(heap);
@@ -368,7 +420,7 @@ static int release_some(struct mafc_heap *heap, u32 *slot, u32 end, u64 *pages)
 		mafc_motion_end(heap);
 		return err;
 	}
-	mafc_motion_zap(heap, false);
+	motion_start_mapped(heap);
 	for (i = 0; i < n; i++) {
 		page[i] = mafc_entry_page(mo->s[i].entry);
 		mafc_motion_set(heap, i, 0);
@@ -452,7 +504,7 @@ static void remap_some(struct mafc_heap *heap, u32 *slot, u32 end, u32 delta)
 			mafc_motion_add(heap, to);
 	}
 	if (n)
-		mafc_motion_zap(heap, false);
+		motion_start_mapped(heap);
 	for (i = n, k = 0; i < mo->n; i++)
 		ahead[k++] = mafc_entry_page(mo->s[i].entry);
 	for (i = 0; i < n; i++) {

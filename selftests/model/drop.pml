@@ -69,8 +69,8 @@ inline drop(h)
 	atomic { !motion[h] -> motion[h] = true };
 	if
 	:: entry[E(0, 0)] ->
-		atomic { old = entry[E(0, 0)]; motion_ring(0, old, ring) };
-		motion_barrier(0);
+		old = entry[E(0, 0)];
+		motion_mark(0, old, ring);
 #ifndef NO_WRITER_WAIT
 		!page_lock[old];
 #endif
@@ -92,11 +92,10 @@ inline drop(h)
 	:: exclusive(h, 0) && !bitmap[h] ->
 		atomic {
 			l = leaf_of[h];
-			old = entry[E(l, 0)];
-			motion_ring(l, old, ring)
+			old = entry[E(l, 0)]
 		};
-		motion_barrier(l);
 		zap(0);
+		motion_mark(l, old, ring);
 #ifdef LOOK_BEFORE_FREEZE
 		err = bitmap[h] != 0;
 		if

@@ -213,14 +213,6 @@ inline leaf_own(h)
 	skip
 }
 
-inline motion_barrier(l)
-{
-#ifndef NO_BARRIER
-	atomic { !writer[l] && !readers[l] -> skip }	/* taken and let go */
-#endif
-	skip
-}
-
 /* Two words are not copied at once. */
 inline copy_page(to, from)
 {
@@ -237,8 +229,18 @@ inline copy_page(to, from)
 	}
 }
 
-/* mafc_motion_ring(): all slots of frame @x; how many they are goes to @count. */
-inline motion_ring(l, x, count)
+/*
+ * motion_mark(): all slots of frame @x; how many they are goes to @count. With
+ * leaf->sem for writing: faults that read the entries before are through.
+ */
+#ifndef NO_BARRIER
+#define motion_mark(l, x, count) \
+	atomic { !writer[l] && !readers[l] -> mark(l, x, count) }
+#else
+#define motion_mark(l, x, count)	mark(l, x, count)
+#endif
+
+inline mark(l, x, count)
 {
 	d_step {
 		seen = 0;
@@ -277,27 +279,38 @@ inline motion_end(l, x)
 	}
 }
 
+/* motion_unmap(): all slots of frame @x */
 #if SLOTS == 1
-#define zap_moving(l)	zap(0)
+#define zap_ring(l, x)	zap(0)
 #else
-inline zap_moving(l)
+inline zap_ring(l, x)
 {
 	if
-	:: moving[E(l, 0)] -> zap(0)
+	:: entry[E(l, 0)] == x -> zap(0)
 	:: else
 	fi;
 	if
-	:: moving[E(l, 1)] -> zap(1)
+	:: entry[E(l, 1)] == x -> zap(1)
 	:: else
 	fi
 #if SLOTS > 2
 	;
 	if
-	:: moving[E(l, 2)] -> zap(2)
+	:: entry[E(l, 2)] == x -> zap(2)
 	:: else
 	fi
 #endif
 }
+#endif
+
+/* How many slots share the frame of this one? */
+#define same(l, s, x)	(entry[E(l, s)] == entry[E(l, x)])
+#if SLOTS == 1
+#define ring_length(l, s)	1
+#elif SLOTS == 2
+#define ring_length(l, s)	(same(l, s, 0) + same(l, s, 1))
+#else
+#define ring_length(l, s)	(same(l, s, 0) + same(l, s, 1) + same(l, s, 2))
 #endif
 
 /*
@@ -311,18 +324,16 @@ inline cow_copy(h, s)
 		entry[E(leaf_of[h], s)] ->
 		l = leaf_of[h];
 		own = 0;
-		old = entry[E(l, s)];
-		motion_ring(l, old, ring)
+		old = entry[E(l, s)]
 	   }
 		if
-		:: owners[old] == ring ->
-			atomic { own = old; motion_end(l, old) }
+		:: owners[old] == ring_length(l, s) -> own = old
 		:: else ->
-			motion_barrier(l);
+			motion_mark(l, old, ring);
 #ifndef NO_WRITER_WAIT
 			atomic { !page_lock[old] -> skip };
 #endif
-			zap_moving(l);
+			zap_ring(l, old);
 			copy_page(n, old);
 			atomic {
 				owners[n] = ring;
@@ -637,14 +648,6 @@ inline do_fork()
 #endif
 
 /* Is the frame of this slot nobody else's?  For who has heap->motion. */
-#define same(l, s, x)	(entry[E(l, s)] == entry[E(l, x)])
-#if SLOTS == 1
-#define ring_length(l, s)	1
-#elif SLOTS == 2
-#define ring_length(l, s)	(same(l, s, 0) + same(l, s, 1))
-#else
-#define ring_length(l, s)	(same(l, s, 0) + same(l, s, 1) + same(l, s, 2))
-#endif
 #define exclusive(h, s) \
 	(users[leaf_of[h]] == 1 && entry[E(leaf_of[h], s)] && \
 	 owners[entry[E(leaf_of[h], s)]] == ring_length(leaf_of[h], s))

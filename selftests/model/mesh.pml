@@ -148,11 +148,10 @@ inline mesh_do(h, d, s)
 	:: else ->
 		atomic {
 			l = leaf_of[h];
-			old = entry[E(l, s)];
-			motion_ring(l, old, ring)
+			old = entry[E(l, s)]
 		};
-		motion_barrier(l);
-		zap_moving(l);
+		zap_ring(l, old);
+		motion_mark(l, old, ring);
 		freeze(old);
 		if
 		:: err ->

@@ -44,11 +44,10 @@ inline relocate(h)
 	:: exclusive(h, 0) ->
 		d_step {
 			l = leaf_of[h];
-			old = entry[E(l, 0)];
-			moving[E(l, 0)] = true
+			old = entry[E(l, 0)]
 		};
-		motion_barrier(l);
 		zap(0);
+		motion_mark(l, old, ring);
 		freeze(old);
 		if
 		:: err -> moving[E(l, 0)] = false
@@ -64,7 +63,7 @@ inline relocate(h)
 			frame_put(old, 1);
 			n = 0
 		fi;
-		d_step { err = false; old = 0 }
+		d_step { err = false; old = 0; ring = 0 }
 	:: else
 	fi;
 	unlock_motion(h)
