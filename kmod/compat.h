@@ -71,6 +71,10 @@ static inline struct shrinker *mafc_shrinker_alloc(const char *name)
 #define list_lru_del_obj list_lru_del
 #endif
 
+#ifdef CONFIG_PREEMPT_RT
+#error "mafc: spinlocks are taken with preemption off: not for PREEMPT_RT"
+#endif
+
 #ifdef CONFIG_SMP
 #define mafc_task_runs(task) owner_on_cpu(task)
 #else

@@ -112,66 +112,57 @@ static void motion_unmark(struct mafc_heap *heap)
 	if (mo->start)
 		away_max(heap, ktime_to_ns(ktime_sub(ktime_get(), mo->start)));
 	mo->start = 0;
-	if (mo->atomic)
-		preempt_enable();
-	mo->atomic = false;
 	if (wq_has_sleeper(&heap->moving))
 		wake_up_all(&heap->moving);
+	if (mo->atomic) {
+		mo->atomic = false;
+		preempt_enable();
+	}
+}
+
+/* Lets the slots of one leaf, from the @i-th on, say MOVING; its sem is held for writing. */
+static void mark_leaf(struct mafc_motion *mo, unsigned int i)
+{
+	struct mafc_leaf *leaf = mo->s[i].leaf;
+
+	if (!mo->start)
+		mo->start = ktime_get();
+	for (; i < mo->n; i++)
+		if (mo->s[i].leaf == leaf)
+			smp_store_release(motion_entry(mo, i), mo->s[i].entry | MAFC_E_MOVING);
+	up_write(&leaf->sem);
 }
 
 /*
- * Lets entries say MOVING, leaf by leaf, with its sem held for writing: faults that saw them before
- * are through. @held is write-locked, is let go, and the only one to have been waited for. Return:
- * NULL; or a leaf that faults are using, before which the others may have been marked.
+ * Lets all slots say MOVING, so that faults wait from here on; those that saw an entry before hold
+ * leaf->sem for reading, and are through. @held is locked already, and is let go. If not @wait, the
+ * sems of other leaves are only tried. Return: NULL; or a leaf whose sem is taken, before which
+ * others may have been marked.
  */
-static struct mafc_leaf *mark_slots(struct mafc_motion *mo, struct mafc_leaf *held)
+static struct mafc_leaf *motion_mark(struct mafc_motion *mo, struct mafc_leaf *held, bool wait)
 {
 	struct mafc_leaf *leaf, *busy = NULL;
-	unsigned int i, k;
+	unsigned int i;
 
 	for (i = 0; i < mo->n && !busy; i++) {
 		leaf = mo->s[i].leaf;
 		if (READ_ONCE(*motion_entry(mo, i)) & MAFC_E_MOVING)
 			continue;	/* it had its turn */
-		if (leaf != held && !down_write_trylock(&leaf->sem)) {
-			busy = leaf;
-			continue;
-		}
-		for (k = i; k < mo->n; k++)
-			if (mo->s[k].leaf == leaf)
-				smp_store_release(motion_entry(mo, k),
-						  mo->s[k].entry | MAFC_E_MOVING);
-		up_write(&leaf->sem);
-		if (leaf == held)
+		if (wait)
+			down_write(&leaf->sem);
+		else if (leaf == held)
 			held = NULL;
+		else if (!down_write_trylock(&leaf->sem))
+			busy = leaf;
+		if (!busy)
+			mark_leaf(mo, i);
 	}
 	if (held)
 		up_write(&held->sem);
 	return busy;
 }
 
-/* From here on faults on the slots wait; if @atomic, for somebody who cannot be preempted. */
-static bool motion_mark(struct mafc_heap *heap, bool atomic)
-{
-	struct mafc_motion *mo = &heap->mo;
-	struct mafc_leaf *leaf = mo->s[0].leaf;
-	unsigned int tries = 0;
-
-	while (!atomic || tries++ < MARK_TRIES) {
-		down_write(&leaf->sem);
-		if (atomic)
-			preempt_disable();
-		mo->atomic = atomic;
-		mo->start = ktime_get();
-		leaf = mark_slots(mo, leaf);
-		if (!leaf)
-			return true;
-		motion_unmark(heap);
-	}
-	return false;
-}
-
-/* After the barrier: copy-on-write faults that carry a page to the page table hold its lock. */
+/* Once faults wait: copy-on-write faults that carry a page to the page table hold its lock. */
 static void wait_for_writers(struct mafc_motion *mo)
 {
 	unsigned int i;
@@ -207,10 +198,21 @@ static void motion_unmap(struct mafc_heap *heap)
  */
 int mafc_motion_start(struct mafc_heap *heap)
 {
+	struct mafc_motion *mo = &heap->mo;
+	struct mafc_leaf *leaf = mo->s[0].leaf;
+	unsigned int tries;
+
 	motion_unmap(heap);
-	if (motion_mark(heap, true))
-		return 0;
-	heap->mo.n = 0;
+	for (tries = 0; tries < MARK_TRIES; tries++) {
+		down_write(&leaf->sem);
+		preempt_disable();
+		mo->atomic = true;
+		leaf = motion_mark(mo, leaf, false);
+		if (!leaf)
+			return 0;
+		motion_unmark(heap);
+	}
+	mo->n = 0;
 	mafc_count(heap, MAFC_N_PINNED, 1);
 	return -EBUSY;
 }
@@ -218,7 +220,7 @@ int mafc_motion_start(struct mafc_heap *heap)
 /* The same for frames that stay in use, and are unmapped once faults wait; cannot fail. */
 static void motion_start_mapped(struct mafc_heap *heap)
 {
-	motion_mark(heap, false);
+	motion_mark(&heap->mo, NULL, true);
 	wait_for_writers(&heap->mo);
 	motion_unmap(heap);
 }
@@ -281,7 +283,6 @@ static void motion_retarget(struct mafc_heap *heap, struct page *new)
 	struct mafc_frame *frame = mafc_frame(new);
 	unsigned int i;
 
-	mafc_frame_dirty(new);
 	frame->slot = mo->s[0].slot;
 	atomic_set(&frame->owners, mo->n);
 	for (i = 0; i < mo->n; i++)
@@ -321,6 +322,7 @@ int mafc_relocate(struct mafc_heap *heap, u32 slot, gfp_t gfp)
 	copy_highpage(batch.page[0], page);
 	motion_retarget(heap, batch.page[0]);
 	mafc_motion_end(heap);
+	mafc_frame_dirty(batch.page[0]);
 	page_ref_unfreeze(page, 1);
 	mafc_frame_put(heap->pool, page, n);
 	batch.n = 0;
@@ -354,6 +356,7 @@ static int cow_copy(struct mafc_heap *heap, u32 slot, struct mafc_batch *batch, 
 	copy_highpage(batch->page[0], page);
 	motion_retarget(heap, batch->page[0]);
 	mafc_motion_end(heap);
+	mafc_frame_dirty(batch->page[0]);
 	*owned = batch->page[0];
 	mafc_frame_put(mafc_pool_of(heap, slot), page, n);
 	batch->n = 0;
