@@ -18,7 +18,7 @@
 struct lock idle_lock;
 uint32_t idle_awake;
 
-static struct cache *caches;	/* list of all */
+static LIST_HEAD(, cache) caches;	/* all */
 static struct cache *hand;	/* the next to be visited */
 static uint64_t visited;	/* time of the last round, in milliseconds */
 static bool can_take;		/* there is membarrier */
@@ -30,19 +30,10 @@ void idle_init(void)
 #endif
 }
 
-static void list_add(struct cache *c)
-{
-	c->prev = NULL;
-	c->next = caches;
-	if (caches)
-		caches->prev = c;
-	caches = c;
-}
-
 void idle_add(struct cache *c)
 {
 	lock_take(&idle_lock);
-	list_add(c);
+	LIST_INSERT_HEAD(&caches, c, list);
 	store(&idle_awake, idle_awake + 1);
 	lock_drop(&idle_lock);
 }
@@ -50,14 +41,9 @@ void idle_add(struct cache *c)
 void idle_remove(struct cache *c)
 {
 	lock_take(&idle_lock);
-	if (c->next)
-		c->next->prev = c->prev;
-	if (c->prev)
-		c->prev->next = c->next;
-	else
-		caches = c->next;
 	if (hand == c)
-		hand = c->next;
+		hand = LIST_NEXT(c, list);
+	LIST_REMOVE(c, list);
 	if (c->owner->bins != no_bins)
 		store(&idle_awake, idle_awake - 1);
 	lock_drop(&idle_lock);
@@ -89,8 +75,7 @@ static bool suspect(struct cache *c, bool all)
 {
 	uint64_t stamp = stamp_of(c);
 
-	c->suspect = (all || stamp == c->stamp) && c->owner != &my &&
-		     c->owner->bins != no_bins;
+	c->suspect = (all || stamp == c->stamp) && c->owner != &my && c->owner->bins != no_bins;
 	c->stamp = stamp;
 	if (c->suspect)
 		store(&c->owner->bins, no_bins);
@@ -110,15 +95,15 @@ static void settle(struct cache *c, bool sure)
 
 static void round_trip(bool all)
 {
-	struct cache *c, *first = hand ? hand : caches;
+	struct cache *c, *first = hand ? hand : LIST_FIRST(&caches);
 	unsigned n = 0, suspects = 0;
 	bool sure;
 
-	for (c = first; c && (all || n < VISIT_MAX); c = c->next, n++)
+	for (c = first; c && (all || n < VISIT_MAX); c = LIST_NEXT(c, list), n++)
 		suspects += suspect(c, all);
 	hand = c;
 	sure = suspects && !syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
-	for (c = first; suspects && n--; c = c->next)
+	for (c = first; suspects && n--; c = LIST_NEXT(c, list))
 		if (c->suspect)
 			settle(c, sure);
 }
@@ -144,9 +129,9 @@ void idle_visit(bool all)
 
 void idle_forked(struct cache *c)
 {
-	caches = NULL;
+	LIST_INIT(&caches);
 	hand = NULL;
 	if (c)
-		list_add(c);
+		LIST_INSERT_HEAD(&caches, c, list);
 	idle_awake = c && c->owner->bins != no_bins;
 }

@@ -3,10 +3,11 @@
 #ifndef MAFC_CACHE_IDLE_H
 #define MAFC_CACHE_IDLE_H
 #include "cache.h"
+#include <sys/queue.h>
 
 enum { SHRINKS = 1, RAN_OVER };
 
-/* What belongs to one thread; from @next on guarded by idle_lock. */
+/* What belongs to one thread; from @list on guarded by idle_lock. */
 struct cache {
 	struct bin bins[NCLASSES];	/* first, as my.bins points here */
 	uint8_t slots[NCLASSES];	/* of each bin: 0, 1, 3, 7, .. 255 */
@@ -16,8 +17,7 @@ struct cache {
 	uint32_t calls;			/* slow ones */
 	uint32_t hand;			/* the bin to look at next */
 	struct my *owner;
-	struct cache *next;		/* in the list of all caches */
-	struct cache *prev;
+	LIST_ENTRY(cache) list;		/* of all caches */
 	uint64_t stamp;			/* says whether the bins have moved since the last visit */
 	bool suspect;			/* being taken away */
 };

@@ -77,27 +77,21 @@ static void list_move(struct central *k, struct mafc_span *s, unsigned i)
 	list_link(k, s, i);
 }
 
-/* A free block, yet nobody knows.  Meshed spans have no blocks to give. */
-static bool mark_listed(struct mafc_span *s)
+/* It may have a free block of which nobody knows.  Meshed spans have no blocks to give. */
+static void make_listed(struct central *k, struct mafc_span *s, const struct size_class *c)
 {
 	uint32_t state = span_state(s), base;
 
-	for (;;) {
+	while (unlikely(!(state & MAFC_SPAN_LISTED))) {
 		base = MAFC_SPAN_STATE(state);
 		race_window();
-		if ((state & MAFC_SPAN_LISTED) ||
-		    (base != MAFC_SPAN_IDLE && base != MAFC_SPAN_BUSY))
-			return false;
-		if (__atomic_compare_exchange_n(&s->state, &state, state | MAFC_SPAN_LISTED, false,
-						__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-			return true;
+		if (base != MAFC_SPAN_IDLE && base != MAFC_SPAN_BUSY)
+			return;
+		if (exchange_if(&s->state, &state, state | MAFC_SPAN_LISTED)) {
+			list_link(k, s, list_for(s, c));
+			return;
+		}
 	}
-}
-
-static void make_listed(struct central *k, struct mafc_span *s, const struct size_class *c)
-{
-	if (unlikely(!(load(&s->state) & MAFC_SPAN_LISTED)) && mark_listed(s))
-		list_link(k, s, list_for(s, c));
 }
 
 /* Nobody hands out its blocks any longer: to the lists, if it has any left. */
@@ -111,8 +105,8 @@ static void detach(struct central *k, struct mafc_span *s, const struct size_cla
 	span_change(s, MAFC_SPAN_ATTACHED, left ? IDLE_LISTED : MAFC_SPAN_IDLE);
 }
 
-/* What to do with a span that came up in a list. */
-enum verdict { TAKEN, GONE, MOVED, SKIPPED };
+/* What became of a span that came up in a list. */
+enum verdict { TAKEN, GONE, SKIPPED };
 
 static enum verdict examine(struct central *k, struct mafc_span *s, const struct size_class *c)
 {
@@ -123,7 +117,7 @@ static enum verdict examine(struct central *k, struct mafc_span *s, const struct
 		list = list_for(s, c);
 		if (list != span_list(s) - 1) {
 			list_move(k, s, list);
-			return MOVED;
+			return GONE;
 		}
 		race_window();
 		if (!span_change(s, IDLE_LISTED, MAFC_SPAN_ATTACHED))
@@ -133,7 +127,7 @@ static enum verdict examine(struct central *k, struct mafc_span *s, const struct
 	case MAFC_SPAN_MESHED:
 		list_unlink(k, s);
 		race_window();
-		__atomic_fetch_and(&s->state, ~MAFC_SPAN_LISTED, __ATOMIC_SEQ_CST);
+		bits_clear(&s->state, MAFC_SPAN_LISTED);
 		/* It may have died in between, and then nobody else looks. */
 		if (MAFC_SPAN_STATE(span_state(s)) == MAFC_SPAN_DEAD)
 			span_retire(s, MAFC_SPAN_DEAD);
@@ -153,23 +147,19 @@ static struct mafc_span *pick_from(struct central *k, const struct size_class *c
 {
 	uint32_t n, next;
 	unsigned skipped = 0;
+	enum verdict v;
 
 	for (n = k->lists[list]; n && skipped < BUSY_MAX; n = next) {
 		struct mafc_span *s = &heap.spans[n];
 
 		next = span_next(s);
-		switch (examine(k, s, c)) {
-		case TAKEN:
+		v = examine(k, s, c);
+		if (v == TAKEN) {
 			if (next)
 				__builtin_prefetch(&heap.spans[next]);
 			return s;
-		case SKIPPED:
-			skipped++;
-			break;
-		case MOVED:
-		case GONE:
-			break;
 		}
+		skipped += v == SKIPPED;
 	}
 	return NULL;
 }
@@ -338,13 +328,6 @@ static void give_batch(struct batch *b, const struct size_class *c)
 	}
 }
 
-static struct mafc_span *span_of(const void *p, unsigned pages)
-{
-	struct mafc_span *s = &heap.spans[small_page(p)];
-
-	return pages > 1 ? s - load(&s->head) : s;
-}
-
 /*
  * Neighbours in a bin are often neighbours in a span, and are cleared together.  Where they are
  * not, each descriptor is a cache miss to be started early.
@@ -413,8 +396,5 @@ void central_unlock(bool child)
 	unsigned cls;
 
 	for (cls = 1; cls < nclasses; cls++)
-		if (child)
-			lock_reset(&centrals[cls].lock);
-		else
-			lock_drop(&centrals[cls].lock);
+		(child ? lock_reset : lock_drop)(&centrals[cls].lock);
 }

@@ -111,14 +111,6 @@ static uint64_t aligned_page(uint32_t page, uint32_t align)
 	return round_up(base + page, align) - base;
 }
 
-/* First page of @pages aligned ones within a free extent, or 0. */
-static uint32_t fits(uint32_t first, uint32_t pages, uint32_t align)
-{
-	uint64_t at = aligned_page(first, align);
-
-	return at - first + pages <= heap.extents[first].pages ? at : 0;
-}
-
 /* First bin from @bin on that has anything; BINS: none. */
 static unsigned next_filled(const struct shelf *s, unsigned bin)
 {
@@ -132,24 +124,20 @@ static unsigned next_filled(const struct shelf *s, unsigned bin)
 	return BINS;
 }
 
-/* An extent in a bin of @s that @pages aligned pages can be cut from. */
-static uint32_t search(const struct shelf *s, uint32_t pages, uint32_t align)
-{
-	unsigned bin = bin_of(pages), sure = bin_of(pages + align - 1) + 1;
-
-	for (; (bin = next_filled(s, bin)) < BINS; bin++)
-		if (bin >= sure || fits(s->first[bin], pages, align))
-			return s->first[bin];
-	return 0;
-}
-
 uint32_t extent_find(enum extent_kind kind, uint32_t pages, uint32_t align)
 {
-	uint32_t x = search(&shelves[kind], pages, align), at, len;
+	const struct shelf *s = &shelves[kind];
+	unsigned bin = bin_of(pages);
+	uint32_t x, len;
+	uint64_t at;
 
-	if (!x)
-		return 0;
-	at = fits(x, pages, align);
+	do {
+		bin = next_filled(s, bin);
+		if (bin == BINS)
+			return 0;
+		x = s->first[bin++];
+		at = aligned_page(x, align);
+	} while (at - x + pages > heap.extents[x].pages);
 	len = extent_remove(x);
 	if (at > x)
 		shelf_add(x, at - x, kind);

@@ -5,10 +5,7 @@
 #include <time.h>
 
 /* A test plays the kernel: it puts the small region onto a file, to map a page at two addresses. */
-#ifdef MAFC_TEST_FILE
-#define TEST_COMPACTS true
-bool mafc_test_map(const struct reserve *small);
-#else
+#ifndef TEST_COMPACTS
 #define TEST_COMPACTS false
 #define mafc_test_map(small) true
 #endif

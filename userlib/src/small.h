@@ -5,10 +5,7 @@
 #include "types.h"
 
 /* Where the kernel may come in between two of our steps.  A test makes that likely. */
-#ifdef MAFC_TEST_FILE
-void mafc_test_race(void);
-#define race_window()	mafc_test_race()
-#else
+#ifndef race_window
 #define race_window()	do { } while (0)
 #endif
 
@@ -41,6 +38,14 @@ static inline uint32_t span_number(const struct mafc_span *s)
 static inline uintptr_t span_address(const struct mafc_span *s)
 {
 	return heap.small + ((uintptr_t)span_number(s) << PAGE_SHIFT);
+}
+
+/* The span of @pages pages that @p lies in. */
+static inline struct mafc_span *span_of(const void *p, unsigned pages)
+{
+	struct mafc_span *s = &heap.spans[small_page(p)];
+
+	return pages > 1 ? s - load(&s->head) : s;
 }
 
 static inline void *span_block(const struct mafc_span *s, unsigned n)

@@ -131,12 +131,11 @@ uint64_t span_clear(struct mafc_span *s, unsigned word, uint64_t mask, struct ma
 bool span_holds(const void *p)
 {
 	const struct size_class *c = &classes[heap.page_class[small_page(p)]];
-	struct mafc_span *s = &heap.spans[small_page(p)];
+	struct mafc_span *s = span_of(p, c->pages);
 	uint32_t off, n;
 
 	if (!c->size)
 		return false;
-	s -= c->pages > 1 ? load(&s->head) : 0;
 	off = (uintptr_t)p - span_address(s);
 	n = off / c->size;
 	return off % c->size == 0 && n < c->blocks &&

@@ -89,23 +89,14 @@ MAFC_EXPORT struct mallinfo2 API(mallinfo2)(void)
 	};
 }
 
-static int to_int(size_t v)
-{
-	return MIN(v, (size_t)INT_MAX);
-}
+#define INT(field) .field = MIN(m.field, (size_t)INT_MAX)
 
 MAFC_EXPORT struct mallinfo API(mallinfo)(void)
 {
 	struct mallinfo2 m = API(mallinfo2)();
 
-	return (struct mallinfo){
-		.arena = to_int(m.arena),
-		.hblks = to_int(m.hblks),
-		.hblkhd = to_int(m.hblkhd),
-		.uordblks = to_int(m.uordblks),
-		.fordblks = to_int(m.fordblks),
-		.keepcost = to_int(m.keepcost),
-	};
+	return (struct mallinfo){ INT(arena), INT(hblks), INT(hblkhd), INT(uordblks),
+				  INT(fordblks), INT(keepcost) };
 }
 
 /* The parameters tune what does not exist here: accepted, without effect. */
@@ -145,20 +136,10 @@ __attribute__((destructor)) static void stats_at_exit(void)
 		API(malloc_stats)();
 }
 
-static void xml_size(FILE *f, unsigned cls)
-{
-	const struct mafc_class_count *c = &heap.meta->classes[cls];
-
-	if (load(&c->allocs))
-		fprintf(f, "  <class size=\"%u\" live=\"%llu\" allocs=\"%llu\" frees=\"%llu\" "
-			"requested=\"%llu\"/>\n", classes[cls].size,
-			(unsigned long long)class_live(cls), load(&c->allocs), load(&c->frees),
-			load(&c->requested));
-}
-
 /* The frame of glibc's document, with our own elements in it. */
 MAFC_EXPORT int API(malloc_info)(int options, FILE *f)
 {
+	const struct mafc_class_count *c;
 	struct usage u;
 	unsigned i;
 
@@ -166,8 +147,12 @@ MAFC_EXPORT int API(malloc_info)(int options, FILE *f)
 		return options ? EINVAL : ENOMEM;
 	u = usage_get();
 	fputs("<malloc version=\"1\">\n<heap nr=\"0\">\n <sizes>\n", f);
-	for (i = 1; i < nclasses; i++)
-		xml_size(f, i);
+	for (i = 1, c = &heap.meta->classes[1]; i < nclasses; i++, c++)
+		if (load(&c->allocs))
+			fprintf(f, "  <class size=\"%u\" live=\"%llu\" allocs=\"%llu\" "
+				"frees=\"%llu\" requested=\"%llu\"/>\n", classes[i].size,
+				(unsigned long long)class_live(i), load(&c->allocs),
+				load(&c->frees), load(&c->requested));
 	fprintf(f, " </sizes>\n <total type=\"fast\" count=\"0\" size=\"0\"/>\n"
 		" <total type=\"rest\" count=\"0\" size=\"%zu\"/>\n"
 		" <system type=\"current\" size=\"%zu\"/>\n"

@@ -2,7 +2,7 @@
 /*
  * mesh.c - the kernel's side of the span protocol, played by a thread
  *
- * The small region lies on a file in memory (MAFC_TEST_FILE).  A thread does to
+ * The small region lies on a file in memory (hooks.h).  A thread does to
  * it what the module does to real heaps, by the rules of uapi/mafc.h: it meshes
  * spans (two addresses, one file page), dissolves them, drops free pages, while
  * other threads allocate, check and free.  Taking a page away is mprotect here,
@@ -40,8 +40,6 @@ static char *alias;	/* the whole file, always accessible */
 
 #define at(page)	((char *)heap.small + (size_t)(page) * PAGE_SIZE)
 
-/* At the start of the heap: the small region, still to be made usable. */
-bool mafc_test_map(const struct reserve *small);
 bool mafc_test_map(const struct reserve *small)
 {
 	mafc_test_file = memfd_create("mafc", MFD_CLOEXEC);
@@ -50,7 +48,7 @@ bool mafc_test_map(const struct reserve *small)
 	       MAP_FAILED;
 }
 
-/* Called by either side between two steps: let the others run, now and then. */
+/* Let the others run, now and then. */
 void mafc_test_race(void)
 {
 	static _Thread_local unsigned seed = 1;
