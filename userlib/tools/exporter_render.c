@@ -5,17 +5,7 @@
 #include <math.h>
 #include <stddef.h>
 
-/*
- * What is published: of the device, by file in sysfs, and of processes, by place in
- * struct mafc_stat. @digits of the value are decimals. A counter's name ends in _total.
- */
-struct figure {
-	const char *name, *help;
-	unsigned int digits;
-	const char *file;
-	size_t at, size;
-};
-
+/* What is published of processes, by place in struct mafc_stat. */
 #define SIZE_OF(member)	sizeof(((struct mafc_stat *)0)->member)
 #define P(member, name, digits, help) \
 	{ "mafc_" name, help, digits, NULL, offsetof(struct mafc_stat, member), SIZE_OF(member) }
@@ -40,27 +30,6 @@ static const struct figure figures[] = {
 };
 #define FIGURES_SUM	3	/* those that are known of all together come first, ... */
 #define FIGURES_PAGE	6	/* ... then others that the page shows */
-
-#define D(file, name, digits, help) { "mafc_device_" name, help, digits, file, 0, 0 }
-static const struct figure device[] = {
-	D("enable", "enabled", 0, "Whether the compactor works."),
-	D("threshold_percent", "threshold_ratio", 2, "Fragmentation from which heaps are meshed."),
-	D("budget_percent", "budget_ratio", 2, "CPU time that the compactor may use, of one CPU."),
-	D("interval_ms", "interval_seconds", 3, "Time between two visits to a heap."),
-	D("medium_percent", "medium_ratio", 2, "Fragmentation from which the model says Medium."),
-	D("high_percent", "high_ratio", 2, "Fragmentation from which the model says High."),
-	D("counters/heaps", "heaps", 0, "Heaps there are, those of other users included."),
-	D("counters/faults", "faults_total", 0, "Page faults served on heaps."),
-	D("counters/cow_copies", "cow_copies_total", 0, "Pages copied after fork."),
-	D("counters/pages_meshed", "pages_meshed_total", 0, "Pages put onto another page."),
-	D("counters/pages_moved", "pages_moved_total", 0, "Pages moved to another frame."),
-	D("counters/pages_dropped", "pages_dropped_total", 0, "Pages freed: no block was live."),
-	D("counters/pages_pinned", "pages_pinned_total", 0, "Pages left alone as they were held."),
-	D("counters/compactions", "compactions_total", 0, "Compactor visits that gained anything."),
-	D("counters/waits", "waits_total", 0, "Times a thread waited for a page in motion."),
-	D("counters/longest_away_ns", "longest_away_seconds", 9, "Longest time a page was moving."),
-	D("counters/compactor_cpu_ns", "compactor_cpu_seconds_total", 9, "CPU time of compaction."),
-};
 
 static double value(const struct figure *g, const struct mafc_stat *st)
 {
@@ -131,7 +100,7 @@ char *render_metrics(void)
 	for (i = 0; i < known.shown; i++)
 		oldest = fmax(oldest, clock_s(CLOCK_MONOTONIC) - known.worst[i]->sampled);
 	single(f, "mafc_device_up", 0, !known.device, "Whether the device can be asked.");
-	for (g = device; g < device + LENGTH(device); g++)
+	for (g = device_figures; g->file; g++)
 		if (!reader_get(g->file, &v))
 			single(f, g->name, g->digits, v / pow(10, g->digits), g->help);
 	single(f, "mafc_heaps", 0, known.heaps, "Heaps that the exporter may look at.");
@@ -235,9 +204,9 @@ char *render_json(bool all, pid_t pid)
 	json_number(j, "fallback_processes", known.fallbacks, 0);
 	json_number(j, "slo_percent", known.slo, 0);
 	json_number(j, "history_step_seconds", HISTORY_STEP, 0);
-	for (i = 0; all && i < LENGTH(device); i++)
-		if (!reader_get(device[i].file, &v))
-			json_number(j, device[i].file, v, 0);
+	for (const struct figure *g = device_figures; all && g->file; g++)
+		if (!reader_get(g->file, &v))
+			json_number(j, g->file, v, 0);
 	json_open(j, "total", '{');
 	json_figures(j, &known.sum, FIGURES_SUM);
 	json_history(j, &known.history, true);

@@ -63,16 +63,16 @@ static void tune_set(const char *arg)
 {
 	const struct tunable *t = tunables;
 	size_t len = strcspn(arg, "=");
-	uint64_t v = 0;
-	char *end = "";
+	const char *value = arg + len + !!arg[len];
+	uint64_t v;
+	char *end;
 	int err;
 
 	while (strlen(t->name) != len || strncmp(t->name, arg, len))
 		if (++t == tunables + LENGTH(tunables))
 			errx(USAGE, "no tunable %.*s; mafc tune lists them", (int)len, arg);
-	if (arg[len])
-		v = strtoull(arg + len + 1, &end, 10);
-	if (!arg[len] || !isdigit(arg[len + 1]) || *end || v < t->min || v > t->max)
+	v = strtoull(value, &end, 10);
+	if (!isdigit(*value) || *end || v < t->min || v > t->max)
 		errx(USAGE, "%s: must be %s=N, from %s to %s %s", arg, t->name, text(0, t->min),
 		     text(0, t->max), t->unit);
 	err = reader_set(t->name, v);

@@ -10,6 +10,28 @@
 #define min(a, b)	((a) < (b) ? (a) : (b))
 #define max(a, b)	((a) > (b) ? (a) : (b))
 
+#define D(file, name, digits, help) { "mafc_device_" name, help, digits, file, 0, 0 }
+const struct figure device_figures[] = {
+	D("enable", "enabled", 0, "Whether the compactor works."),
+	D("threshold_percent", "threshold_ratio", 2, "Fragmentation from which heaps are meshed."),
+	D("budget_percent", "budget_ratio", 2, "CPU time that the compactor may use, of one CPU."),
+	D("interval_ms", "interval_seconds", 3, "Time between two visits to a heap."),
+	D("medium_percent", "medium_ratio", 2, "Fragmentation from which the model says Medium."),
+	D("high_percent", "high_ratio", 2, "Fragmentation from which the model says High."),
+	D("counters/heaps", "heaps", 0, "Heaps there are, those of other users included."),
+	D("counters/faults", "faults_total", 0, "Page faults served on heaps."),
+	D("counters/cow_copies", "cow_copies_total", 0, "Pages copied after fork."),
+	D("counters/pages_meshed", "pages_meshed_total", 0, "Pages put onto another page."),
+	D("counters/pages_moved", "pages_moved_total", 0, "Pages moved to another frame."),
+	D("counters/pages_dropped", "pages_dropped_total", 0, "Pages freed: no block was live."),
+	D("counters/pages_pinned", "pages_pinned_total", 0, "Pages left alone as they were held."),
+	D("counters/compactions", "compactions_total", 0, "Compactor visits that gained anything."),
+	D("counters/waits", "waits_total", 0, "Times a thread waited for a page in motion."),
+	D("counters/longest_away_ns", "longest_away_seconds", 9, "Longest time a page was moving."),
+	D("counters/compactor_cpu_ns", "compactor_cpu_seconds_total", 9, "CPU time of compaction."),
+	{ 0 }
+};
+
 static const struct {
 	int err;
 	const char *text;

@@ -40,6 +40,17 @@ int reader_write(FILE *f, uint64_t value);
 int reader_get(const char *name, uint64_t *value);
 int reader_set(const char *name, uint64_t value);
 
+/*
+ * What is to be told of the device, by file in MAFC_SYSFS, up to one without; or of a process, by
+ * place in struct mafc_stat. @digits of the value are decimals. A counter's name ends in _total.
+ */
+extern const struct figure {
+	const char *name, *help;
+	unsigned int digits;
+	const char *file;
+	size_t at, size;
+} device_figures[];
+
 /* A descriptor of the device, whose ABI version is known to be ours; -EPROTO if it is not. */
 int reader_open(void);
 /* -ESRCH, -EPERM, or -ENODEV where the process has no heap. Not older than 100 ms. */

@@ -211,13 +211,6 @@ static void put_heaps(int fd, size_t rows)
 	put_table("heaps", n < rows ? n : rows, put_heap);
 }
 
-static const char *const counters[] = {
-	"counters/heaps", "counters/faults", "counters/cow_copies", "counters/pages_meshed",
-	"counters/pages_moved", "counters/pages_dropped", "counters/pages_pinned",
-	"counters/compactions", "counters/waits", "counters/longest_away_ns",
-	"counters/compactor_cpu_ns",
-};
-
 int cmd_stat(void)
 {
 	struct heap_info one = { .pid = opt.pid };
@@ -235,9 +228,9 @@ int cmd_stat(void)
 	} else {
 		put_heaps(fd, SIZE_MAX);
 		begin("counters", '{');
-		for (size_t i = 0; i < LENGTH(counters); i++)
-			if (!reader_get(counters[i], &v))
-				put(strchr(counters[i], '/') + 1, 0, v);
+		for (const struct figure *g = device_figures; g->file; g++)
+			if (strchr(g->file, '/') && !reader_get(g->file, &v))
+				put(strchr(g->file, '/') + 1, 0, v);
 		end('{');
 	}
 	end('{');
