@@ -53,21 +53,14 @@ static u64 pairs_in(u64 bits)
 	return bits & (bits >> 1) & 0x5555555555555555ULL;
 }
 
-/* Word of a level's bitmap that holds @node, counted from the level's first. */
-static unsigned int level_word(const struct mafc_buddy *b, unsigned int node)
-{
-	unsigned int depth = b->order - node_order(b, node);
-
-	return node / 64 - (1u << depth) / 64;
-}
-
 static void node_insert(struct mafc_buddy *b, unsigned int node)
 {
-	struct mafc_buddy_level *lv = level(b, node_order(b, node));
+	unsigned int order = node_order(b, node), start = 1u << (b->order - order);
+	struct mafc_buddy_level *lv = level(b, order);
 
 	tree(b)[node / 64] |= 1ULL << (node % 64);
 	lv->nfree++;
-	lv->hint = min_t(u16, lv->hint, level_word(b, node));
+	lv->hint = min_t(u16, lv->hint, node / 64 - start / 64);
 	if (node > 1 && node_free(b, node ^ 1))
 		b->pairs++;
 }

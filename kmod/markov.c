@@ -88,32 +88,7 @@ static bool sane(const struct mafc_pfm_sample *s)
 	       s->free_rate_q16 <= ONE && s->heap_pages && s->heap_pages <= MAFC_PFM_PAGES_MAX;
 }
 
-/* A band's row with all contexts together, leaning on "it stays". */
-static void band_row(const struct mafc_pfm *p, unsigned int band, u32 row[])
-{
-	u32 counts[BANDS] = { 0 };
-	u32 sum = STAY_PRIOR, leak = 0;
-	unsigned int c, b;
-
-	for (c = 0; c < CONTEXTS; c++) {
-		for (b = 0; b < BANDS; b++) {
-			counts[b] += p->moves[place_at(band, c)][b];
-			sum += p->moves[place_at(band, c)][b];
-		}
-	}
-	for (b = 0; b < BANDS; b++) {
-		row[b] = counts[b] * ROW_ONE;
-		if (b + 1 == band || b == band + 1) {
-			row[b] += STAY_PRIOR * STAY_LEAK;
-			leak += STAY_LEAK;
-		}
-	}
-	row[band] += STAY_PRIOR * (ROW_ONE - leak);
-	for (b = 0; b < BANDS; b++)
-		row[b] /= sum;
-}
-
-static void make_row(u16 row[], const u16 counts[], unsigned int n, const u32 prior[], u32 weight)
+static void make_row(u16 row[], const u16 counts[], unsigned int n, const u16 prior[], u32 weight)
 {
 	u32 sum = weight;
 	unsigned int i;
@@ -124,12 +99,31 @@ static void make_row(u16 row[], const u16 counts[], unsigned int n, const u32 pr
 		row[i] = (counts[i] * ROW_ONE + prior[i] * weight) / sum;
 }
 
+/* A band's row with all contexts together, leaning on "it stays". */
+static void band_row(const struct mafc_pfm *p, unsigned int band, u16 row[])
+{
+	u16 counts[BANDS] = { 0 }, stay[BANDS] = { 0 };
+	unsigned int c, b;
+
+	for (c = 0; c < CONTEXTS; c++)
+		for (b = 0; b < BANDS; b++)
+			counts[b] += p->moves[place_at(band, c)][b];
+	stay[band] = ROW_ONE;
+	for (b = 0; b < BANDS; b++) {
+		if (b + 1 == band || b == band + 1) {
+			stay[b] = STAY_LEAK;
+			stay[band] -= STAY_LEAK;
+		}
+	}
+	make_row(row, counts, BANDS, stay, STAY_PRIOR);
+}
+
 static void make_rows(struct mafc_pfm *p)
 {
 	unsigned int band, c;
 
 	for (band = 0; band < BANDS; band++) {
-		u32 prior[BANDS];
+		u16 prior[BANDS];
 
 		band_row(p, band, prior);
 		for (c = 0; c < CONTEXTS; c++)
@@ -137,7 +131,7 @@ static void make_rows(struct mafc_pfm *p)
 				 prior, ROW_PRIOR);
 	}
 	for (c = 0; c < CONTEXTS; c++) {
-		u32 stay[CONTEXTS] = { 0 };
+		u16 stay[CONTEXTS] = { 0 };
 
 		stay[c] = ROW_ONE;
 		make_row(p->turn_rows[c], p->turns[c], CONTEXTS, stay, STAY_PRIOR);
@@ -259,11 +253,8 @@ u32 mafc_log2_q16(u64 x)
 	/* m is x / 2^whole in Q31, 1 <= m < 2 */
 	for (i = 0; i < 16; i++) {
 		m = m * m >> 31;
-		log <<= 1;
-		if (m >> 32) {
-			m >>= 1;
-			log |= 1;
-		}
+		log = log << 1 | m >> 32;
+		m >>= m >> 32;
 	}
 	return log;
 }

@@ -247,10 +247,8 @@ size_t mafc_matcher_size(u32 max_spans)
 /* Makes a matcher, in memory aligned to 8; mafc_matcher_reset() must follow. */
 void mafc_matcher_init(struct mafc_matcher *m, u32 max_spans)
 {
-	memset(m, 0, sizeof(*m));
 	m->max_spans = max_spans;
-	m->dst = NONE;
-	m->src = NONE;
+	mafc_matcher_reset(m, 0);	/* refused: a matcher of nothing */
 }
 
 /* Begins a round: spans of @nblocks, 2 to 256 (over 64 fewer fit in: capacity); else -EINVAL. */
