@@ -106,7 +106,8 @@ struct mafc_meta {
 	__u64 large_live;		/* bytes of large blocks now allocated */
 	__u64 large_allocs;		/* large blocks handed out since the start */
 	__u64 large_frees;		/* large blocks taken back since the start */
-	__u64 pad[4];
+	__u64 sites;			/* the library's own: address of its table of samples, or 0 */
+	__u64 pad[3];
 	struct mafc_class_count classes[MAFC_CLASSES_MAX];	/* the small classes */
 };
 

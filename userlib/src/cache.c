@@ -85,7 +85,12 @@ static void bin_flush(struct cache *c, unsigned cls, unsigned n, bool pass)
 	unsigned have = bin_count(c, cls);
 	void **base = b->end - c->slots[cls];
 
+	unsigned i;
+
 	probe(flush, classes[cls].size, n);
+	for (i = 0; unlikely(c->parked) && i < n; i++)
+		if (!base[i])
+			base[i] = sites_unpark(c, cls, false);
 	if (!pass || n < PASS_MIN || load(&idle_awake) < 2 || cls >= nclasses ||
 	    !central_pass(cls, base, n))
 		give(cls, base, n);
@@ -220,30 +225,52 @@ static void recycle(struct cache *c, unsigned cls)
 	}
 }
 
+/* NULL was on top of a bin that is not empty. */
+static void *take_chosen(struct cache *c, unsigned cls)
+{
+	void *p = sites_unpark(c, cls, true);
+
+	cache_leave();
+	if (likely(p))
+		sites_stack(p);
+	return p;
+}
+
 void noinline *cache_refill(unsigned cls, size_t size)
 {
 	struct cache *c = cache_hold();
 	void **base, *p = NULL;
-	unsigned n, want;
+	unsigned n, want, had = 0;
 
 	if (unlikely(!c))
 		return take(cls, &p, 1, size) ? p : NULL;
+	if (unlikely(c->parked) && bin_count(c, cls) && !c->bins[cls].top[-1]) {
+		c->bins[cls].top--;
+		return take_chosen(c, cls);
+	}
 	look_around(c, cls);
 	if (cls >= apart)
 		recycle(c, cls);
 	if (!bin_grow(c, cls) && !c->slots[cls]) {
 		n = take(cls, &p, 1, size);
+		base = &p;
 	} else {
 		base = c->bins[cls].end - c->slots[cls];
-		n = bin_count(c, cls);
+		n = had = bin_count(c, cls);
 		want = c->slots[cls] / 2 + 1;
 		if (n < want)
 			n += take(cls, base + n, want - n, size);
-		if (likely(n))
-			p = base[--n];
-		c->bins[cls].top = base + n;
 	}
+	if (unlikely(sites) && classes[cls].size <= SMALL_MAX)
+		sites_choose(c, base + had, n - had, classes[cls].size);
+	had = n;
+	if (likely(n))
+		p = base[--n];
+	if (likely(c->slots[cls]))
+		c->bins[cls].top = base + n;
 	probe(refill, classes[cls].size, n);
+	if (unlikely(!p) && had)
+		return take_chosen(c, cls);
 	cache_leave();
 	return p;
 }
@@ -262,6 +289,7 @@ static void make_room(struct cache *c, unsigned cls)
 void noinline cache_overflow(unsigned cls, void *p)
 {
 	struct cache *c = cache_hold();
+	int chosen = unlikely(sites) ? sites_free(c, p) : 0;
 	struct bin *b;
 
 	if (unlikely(!c)) {
@@ -269,14 +297,15 @@ void noinline cache_overflow(unsigned cls, void *p)
 		return;
 	}
 	b = &c->bins[cls];
-	if (unlikely(b->top[-1] == p)) {
+	if (unlikely(b->top[-1] == p || chosen < 0)) {
 		report_misuse("double free", p);
 	} else if (unlikely(!c->slots[cls] && !bin_grow(c, cls))) {
+		p = chosen ? sites_unpark(c, cls, false) : p;
 		give(cls, &p, 1);
 	} else {
 		if (b->top == b->end)
 			make_room(c, cls);
-		*b->top++ = p;
+		*b->top++ = chosen ? NULL : p;
 	}
 	cache_leave();
 }

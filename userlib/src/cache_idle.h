@@ -16,6 +16,7 @@ struct cache {
 	size_t room;			/* bytes that the bins hold when full */
 	uint32_t calls;			/* slow ones */
 	uint32_t hand;			/* the bin to look at next */
+	uint32_t parked;		/* list of sites.c: blocks that NULLs in bins stand for */
 	struct my *owner;
 	LIST_ENTRY(cache) list;		/* of all caches */
 	uint64_t stamp;			/* says whether the bins have moved since the last visit */

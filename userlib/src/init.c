@@ -74,6 +74,7 @@ static void fork_prepare(void)
 	lock_take(&pages_lock);
 	lock_take(&large_lock);
 	lock_take(&pool_lock);
+	lock_take(&sites_lock);
 	fork_locked = true;
 }
 
@@ -82,6 +83,7 @@ static void fork_done(void (*drop)(struct lock *l), void (*drop_list)(void), boo
 	if (!fork_locked)
 		return;
 	fork_locked = false;
+	drop(&sites_lock);
 	drop(&pool_lock);
 	drop(&large_lock);
 	drop(&pages_lock);

@@ -16,6 +16,14 @@ static void *fail(int error)
 	return NULL;
 }
 
+/* The program gets @p, whole pages, or NULL. */
+static inline void *whole(void *p)
+{
+	if (unlikely(sites) && p && sites_choose(NULL, &p, 1, large_size(p)))
+		sites_stack(p);
+	return p;
+}
+
 static void *alloc_large(size_t size, size_t align, bool zero)
 {
 	if (unlikely(size > PTRDIFF_MAX || !heap_start()))
@@ -25,7 +33,7 @@ static void *alloc_large(size_t size, size_t align, bool zero)
 	else if (size > MEDIUM_MAX)
 		/* What differs little in size can take each other's place. */
 		size = round_up(size, MIN(1UL << HUGE_SHIFT, 1UL << (59 - __builtin_clzl(size))));
-	return large_alloc(size, align, zero);
+	return whole(large_alloc(size, align, zero));
 }
 
 static void *alloc_cached(unsigned cls, size_t size)
@@ -41,7 +49,8 @@ static void noinline *alloc_slow(size_t size)
 
 	if (likely(heap_start()))
 		p = size <= SMALL_MAX ? cache_refill(class_of(size), size) :
-		    size <= MEDIUM_MAX ? alloc_cached(class_of_pages[pages_of(size)], size) : NULL;
+		    size > MEDIUM_MAX ? NULL :
+		    whole(alloc_cached(class_of_pages[pages_of(size)], size));
 	/* Also when the small region is full. */
 	if (unlikely(!p))
 		return alloc_large(size, GRAIN, false);
@@ -68,6 +77,8 @@ static void release_large(void *p)
 	size_t size = large_size(p);
 	unsigned cls = size && size <= MEDIUM_MAX ? class_of_pages[size >> PAGE_SHIFT] : 0;
 
+	if (unlikely(sites))
+		sites_free(NULL, p);
 	if (!cls || classes[cls].size != size)
 		large_give(&p, 1);
 	else if (!cache_push(cls, p))
@@ -77,7 +88,7 @@ static void release_large(void *p)
 static size_t block_size(const void *p)
 {
 	if (in_small(p))
-		return classes[heap.page_class[small_page(p)]].size;
+		return classes[class_at(p)].size;
 	return in_large(p) ? large_size(p) : 0;
 }
 
@@ -94,7 +105,7 @@ static void noinline release_slow(void *p)
 			goto out;
 	}
 	if (in_small(p)) {
-		cls = heap.page_class[small_page(p)];
+		cls = class_at(p);
 		if (likely(cls))
 			cache_overflow(cls, p);
 		else
@@ -110,7 +121,7 @@ out:
 
 static inline void release(void *p)
 {
-	if (likely(in_small(p)) && likely(cache_push(heap.page_class[small_page(p)], p)))
+	if (likely(in_small(p)) && likely(cache_push(load(&heap.page_class[small_page(p)]), p)))
 		return;
 	release_slow(p);
 }
@@ -167,10 +178,15 @@ static void noinline *resize(void *p, size_t size)
 		report_misuse("realloc of what is no block", p);
 		return fail(ENOMEM);
 	}
+	if (in_small(p) && keep_block(have, size))
+		return p;	/* realloc() could not see that */
 	if (size > SMALL_MAX && in_large(p)) {
-		if (pages_of(size) << PAGE_SHIFT == have || large_resize(p, size))
+		if (pages_of(size) << PAGE_SHIFT == have)
 			return p;
-		return size > PTRDIFF_MAX ? fail(ENOMEM) : large_move(p, size);
+		if (unlikely(sites))
+			sites_free(NULL, p);
+		return whole(large_resize(p, size) ? p : size > PTRDIFF_MAX ? fail(ENOMEM) :
+			     large_move(p, size));
 	}
 	new = alloc(size);
 	if (unlikely(!new))
@@ -188,7 +204,7 @@ MAFC_EXPORT void noinline *API(realloc)(void *p, size_t size)
 		release(p);
 		return NULL;
 	}
-	if (in_small(p) && keep_block(block_size(p), size))
+	if (in_small(p) && keep_block(classes[load(&heap.page_class[small_page(p)])].size, size))
 		return p;
 	return resize(p, size);
 }

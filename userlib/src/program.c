@@ -34,6 +34,7 @@ static const struct {
 	{ "MAFC_DEBUG", &options.debug },
 	{ "MAFC_CACHE_KIB", &options.cache_kib },
 	{ "MAFC_RESERVE_GIB", &options.reserve_gib },
+	{ "MAFC_SITES", &options.sites },
 };
 
 static size_t to_number(const char *s)

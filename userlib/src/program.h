@@ -16,7 +16,7 @@ static inline bool heap_start(void)
 /* The environment variables (Documentation/library.rst). */
 struct options {
 	size_t verbose, require, compact, stats, debug;
-	size_t cache_kib, reserve_gib;
+	size_t cache_kib, reserve_gib, sites;
 	bool go_on;	/* MAFC_ON_ERROR=continue */
 };
 

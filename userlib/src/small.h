@@ -3,6 +3,7 @@
 #ifndef MAFC_SMALL_H
 #define MAFC_SMALL_H
 #include "types.h"
+#include "sites.h"
 
 /* Where the kernel may come in between two of our steps.  A test makes that likely. */
 #ifndef race_window
@@ -51,6 +52,15 @@ static inline struct mafc_span *span_of(const void *p, unsigned pages)
 static inline void *span_block(const struct mafc_span *s, unsigned n)
 {
 	return (void *)(span_address(s) + (uintptr_t)n * classes[load(&s->size_class)].size);
+}
+
+/* Class of what lies in the small region; 0: no block.  Pages with chosen blocks hide it. */
+static inline unsigned class_at(const void *p)
+{
+	unsigned cls = load(&heap.page_class[small_page(p)]);
+
+	return likely(cls) || !sites || small_page(p) >= pages_top() ? cls :
+	       load(&heap.spans[small_page(p)].size_class);
 }
 
 static inline bool span_empty(const struct mafc_span *s)

@@ -17,12 +17,12 @@ struct mafc_span *span_create(uint32_t page, unsigned cls, uint32_t state)
 	store(&s->head, 0);
 	store(&s->size_class, cls);
 	span_list(s) = 0;
-	heap.page_class[page] = cls;
+	store(&heap.page_class[page], cls);
 	for (i = 1; i < c->pages; i++) {
 		store(&s[i].head, i);
 		store(&s[i].size_class, cls);
 		store_release(&s[i].state, MAFC_SPAN_TAIL);
-		heap.page_class[page + i] = cls;
+		store(&heap.page_class[page + i], cls);
 	}
 	store_release(&s->state, state);
 	return s;
@@ -130,7 +130,7 @@ uint64_t span_clear(struct mafc_span *s, unsigned word, uint64_t mask, struct ma
 
 bool span_holds(const void *p)
 {
-	const struct size_class *c = &classes[heap.page_class[small_page(p)]];
+	const struct size_class *c = &classes[class_at(p)];
 	struct mafc_span *s = span_of(p, c->pages);
 	uint32_t off, n;
 

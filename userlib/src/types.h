@@ -18,7 +18,7 @@
  * Order of locks:
  *   idle_lock -> central.lock (class by class, ascending) -> pages_lock
  *   idle_lock -> large_lock
- *   pool_lock and debug_lock are leaves
+ *   pool_lock, debug_lock and sites_lock are leaves
  */
 #ifndef MAFC_TYPES_H
 #define MAFC_TYPES_H
@@ -121,7 +121,7 @@ static inline void lock_reset(struct lock *l)
 struct heap {
 	uintptr_t small;		/* start of the small region */
 	size_t small_bytes;
-	uint8_t *page_class;		/* by small page, 0: never had a span; small, for free() */
+	uint8_t *page_class;		/* by small page, 0: see class_at(); small, for free() */
 	struct mafc_span *spans;	/* by small page */
 	uintptr_t large;
 	size_t large_bytes;
