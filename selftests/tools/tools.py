@@ -191,6 +191,99 @@ def top_redis():
     assert os.waitpid(pid, 0)[1] == 0
 
 
+def function_of(site, named):
+    """The innermost function with one of the names, and where it is"""
+    return next((f for f in site["stack"] if f["function"] in named), None)
+
+
+@test
+def sites_known():
+    """mafc sites: two functions by their bytes, the one that keeps sparse pages first"""
+    names = ("keeps_one_per_page", "keeps_all", "borrows")
+    p = subprocess.Popen([MAFC, "run", "--no-compact", "--sites=2", "--", OUT + "/places"],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        words = p.stdout.readline().split()
+        pages, dense = int(words[1]), int(words[3])
+        doc = json_of("sites", "--top", "0", p.pid)
+        found = [(f, s) for s in doc["sites"] for f in [function_of(s, names)] if f]
+        assert doc["interval_bytes"] == 2048 and doc["lost"] == 0, doc
+        # malloc is called at one line in each; borrows() has nothing.
+        assert [f["function"] for f, s in found] == ["keeps_one_per_page", "keeps_all"], found
+        assert found[0][1] == doc["sites"][0]
+        for f, s in found:
+            line = open(f["file"]).read().splitlines()[f["line"] - 1]
+            assert os.path.basename(f["file"]) == "places.c" and "malloc(" in line, (f, line)
+            assert s["stack"][0] == f and s["stack"][1]["function"] == "main", s
+        pins, keeps = (s for f, s in found)
+        assert keeps["pinned_bytes"] < pins["pinned_bytes"] / 100, keeps
+        assert [s["pinned_bytes"] for s in doc["sites"]] == \
+            sorted((s["pinned_bytes"] for s in doc["sites"]), reverse=True)
+        said = [near("pinned", pins["pinned_bytes"], pages * 4096, 20),
+                near("of it live", pins["live_bytes"], pages * 256, 20),
+                near("blocks", pins["blocks"], pages, 20),
+                near("dense", keeps["live_bytes"], dense, 5),
+                near("sparse pages", doc["sparse_pages_bytes"], pages * 4096, 2)]
+        assert len(json_of("sites", "--top", 1, p.pid)["sites"]) == 1
+        text = mafc("sites", p.pid)[0]
+        rows = re.findall(r"^ *[\d.]+ \w+ +[\d.]+ \w+ +\d+ +[\d.]+ \w+ \n +(\w+) (\S+)$", text, re.M)
+        assert rows[0][0] == "keeps_one_per_page" and re.search(r"places\.c:\d+$", rows[0][1]), text
+        with open(OUT + "/sites.txt", "w") as f:
+            f.write(text)
+        fails("sites", p.pid, says="not permitted", user="nobody")
+    finally:
+        p.stdin.close()
+        assert p.wait() == 0
+    return "; ".join(said)
+
+
+@test
+def sites_meshed():
+    """mafc sites: what was meshed is not sparse any longer"""
+    knob("budget_percent", 100)
+    p = subprocess.Popen([MAFC, "run", "--sites=2", "--", OUT + "/places"], stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE, text=True)
+    pages = int(p.stdout.readline().split()[1])
+    mafc("compact", p.pid)
+    doc = json_of("sites", p.pid)
+    p.stdin.close()
+    assert p.wait() == 0
+    site = next(s for s in doc["sites"] if function_of(s, ["keeps_one_per_page"]))
+    assert site["pinned_bytes"] < pages * 4096 / 4, site
+    return near("live", site["live_bytes"], pages * 256, 20)
+
+
+@test
+def sites_redis():
+    """mafc sites on a redis-server; and one line where there are no samples"""
+    fails("sites", redis.pid, says="no samples.*mafc run --sites")
+    fails("run", "--sites=x", "--", "true", says="not a number", status=2)
+    where = SOCKET + "2"
+    server = subprocess.Popen([MAFC, "run", "--sites", "--", "redis-server", "--port", "0", "--unixsocket", where,
+                               "--save", "", "--maxmemory", "16mb", "--maxmemory-policy", "allkeys-lru"],
+                              stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(300):
+            if os.path.exists(where):
+                break
+            time.sleep(.1)
+        subprocess.run([LOAD, "-s", where, "-l", "redis", "-n", "10", "insert1", "insert2"], check=True,
+                       capture_output=True)
+        doc = json_of("sites", "--top", 0, server.pid)
+        live = json_of("stat", server.pid)["live_bytes"]
+        named = [s for s in doc["sites"] if s["stack"] and any(f["function"] for f in s["stack"][:3])]
+        assert doc["interval_bytes"] == 65536 and len(doc["sites"]) > 5 and doc["samples"] > 100, doc
+        assert sum(s["live_bytes"] for s in named) > .9 * sum(s["live_bytes"] for s in doc["sites"]), doc
+        top = max(doc["sites"], key=lambda s: s["live_bytes"])
+        assert re.search("alloc|sds|Object|dict", str([f["function"] for f in top["stack"]])), top
+        assert not any("libmafc" in (f["module"] or "") for s in doc["sites"] for f in s["stack"][:1])
+        return near("live", doc["live_bytes"], live, 15) + f", {doc['samples']} samples, " + \
+            f"{doc['pinned_bytes']} of {doc['sparse_pages_bytes']} bytes of sparse pages"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
 @test
 def top_sorts():
     """mafc top and stat sort by the key"""
@@ -334,7 +427,7 @@ def errors():
     plain = subprocess.Popen(["sleep", "100"])
     gone = subprocess.Popen(["true"])
     gone.wait()
-    for command in "stat", "heatmap", "classes", "compact":
+    for command in "stat", "heatmap", "classes", "sites", "compact":
         fails(command, gone.pid, says="no such process")
         fails(command, plain.pid, says="no heap")
         for pid in "0", "-5", "x", "1x", "99999999999":
@@ -345,7 +438,7 @@ def errors():
     for command in ["stat"], ["top"], ["stat", redis.pid], ["compact"], ["run", "true"], ["check", "true"]:
         fails(*command, says="permission denied", user="nobody")
     os.chmod("/dev/mafc", 0o666)
-    for command in "stat", "heatmap", "classes", "compact":
+    for command in "stat", "heatmap", "classes", "sites", "compact":
         fails(command, redis.pid, says="not permitted", user="nobody")
     assert json_of("stat", user="nobody")["heaps"] == [], "another user's heap is listed"
     os.chmod("/dev/mafc", mode)
@@ -360,8 +453,8 @@ def vanishing():
     """processes that end while they are looked at: an answer or one line, never more"""
     ended = 0
     for i in range(6):
-        for command in "heatmap", "classes", "stat":
-            p = subprocess.Popen([MAFC, "run", "--", SUBJECT, "2", "1", "1"], stdout=subprocess.PIPE)
+        for command in "heatmap", "classes", "sites", "stat":
+            p = subprocess.Popen([MAFC, "run", "--sites", "--", SUBJECT, "2", "1", "1"], stdout=subprocess.PIPE)
             p.stdout.readline()
             look = subprocess.Popen([MAFC, command, str(p.pid)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             time.sleep(i * .01)
@@ -371,7 +464,7 @@ def vanishing():
             assert look.returncode in (0, 1), (look.returncode, err)
             assert look.returncode == 0 or (err.count("\n") == 1 and "process" in err), err
             ended += look.returncode
-    return f"{ended} of 18 had vanished"
+    return f"{ended} of 24 had vanished"
 
 
 @test

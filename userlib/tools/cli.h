@@ -16,7 +16,7 @@ extern struct options {
 	pid_t pid;					/* the first of @args, or 0 */
 	const char *svg;
 	char sort;					/* one of SORT_KEYS */
-	uint64_t interval, count, after, lasting, at_least, memory_max, slo;
+	uint64_t interval, count, after, lasting, at_least, memory_max, slo, top;
 } opt;
 
 #define SORT_KEYS	"hlfnmp"	/* held, live, fragmentation, next, meshed, pid */
@@ -60,7 +60,7 @@ const char *library_path(void);
 /* Becomes the program opt.args, with the library. */
 void start(void) __attribute__((noreturn));
 
-int cmd_stat(void), cmd_top(void), cmd_heatmap(void), cmd_classes(void);
+int cmd_stat(void), cmd_top(void), cmd_heatmap(void), cmd_classes(void), cmd_sites(void);
 int cmd_run(void), cmd_compact(void), cmd_tune(void), cmd_doctor(void);
 
 #endif

@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 
 struct options opt = {
-	.interval = 2000, .lasting = 2000, .at_least = 4 << 20, .slo = 1000, .sort = 'h',
+	.interval = 2000, .lasting = 2000, .at_least = 4 << 20, .slo = 1000, .sort = 'h', .top = 20,
 };
 struct json js;
 volatile int stopped;
@@ -331,6 +331,7 @@ static const struct command {
 	{ "top", 't', cmd_top, "", "the heaps, live" },
 	{ "heatmap", 'h', cmd_heatmap, "PID", "the pages of a heap by how full they are" },
 	{ "classes", 'k', cmd_classes, "PID", "size classes: live, held, fragmentation" },
+	{ "sites", 'i', cmd_sites, "PID", "who has what is live and keeps sparse pages" },
 	{ "compact", 'c', cmd_compact, "[PID]",
 	  "compact all heaps now; show what one, or all, gained" },
 	{ "tune", 'u', cmd_tune, "[NAME=N...]", "show and set the tunables of the device" },
@@ -341,17 +342,18 @@ static const struct command {
 
 /*
  * Kinds of values: b(ytes), t(ime), n(umber), p(er cent), k(ey to sort by), s(tring), e(nvironment
- * variable); f(lags) have none.
+ * variable), o(ne that need not be given, likewise); f(lags) have none.
  */
 static const struct {
 	const char *name, *of;
 	char kind;
 	void *to;
 } options[] = {
-	{ "json", "rsthkcuxd", 'f', &opt.json },
+	{ "json", "rsthkicuxd", 'f', &opt.json },
 	{ "sort", "st", 'k', &opt.sort },
 	{ "interval", "t", 't', &opt.interval },
 	{ "count", "t", 'n', &opt.count },
+	{ "top", "i", 'n', &opt.top },
 	{ "svg", "h", 's', &opt.svg },
 	{ "slo", "x", 'p', &opt.slo },
 	{ "after", "x", 't', &opt.after },
@@ -362,6 +364,7 @@ static const struct {
 	{ "fallback", "r", 'f', &opt.fallback },
 	{ "cache-kib", "rx", 'e', "MAFC_CACHE_KIB" },
 	{ "reserve-gib", "rx", 'e', "MAFC_RESERVE_GIB" },
+	{ "sites", "rx", 'o', "MAFC_SITES" },
 };
 
 static void usage(const struct command *c)
@@ -369,7 +372,8 @@ static void usage(const struct command *c)
 	printf("mafc %s", c->name);
 	for (size_t i = 0; i < LENGTH(options); i++)
 		if (strchr(options[i].of, c->letter))
-			printf(" [--%s%s]", options[i].name, options[i].kind == 'f' ? "" : " X");
+			printf(" [--%s%s]", options[i].name, options[i].kind == 'f' ? "" :
+			       options[i].kind == 'o' ? "[=X]" : " X");
 	printf(" %s\n        %s\n", c->args, c->what);
 }
 
@@ -400,8 +404,10 @@ static void set_option(char kind, void *to, const char *value)
 		*(bool *)to = true;
 	else if (kind == 's')
 		*(const char **)to = value;
-	else if (kind == 'e')
-		setenv(to, value, 1);
+	else if (kind == 'o' && value && (!*value || value[strspn(value, "0123456789")]))
+		errx(USAGE, "%s: not a number of KiB", value);
+	else if (kind == 'e' || kind == 'o')
+		setenv(to, value ? value : "64", 1);
 	else
 		*(uint64_t *)to = number(value, kind);
 }
@@ -415,7 +421,8 @@ static char **parse(const struct command *c, int argc, char **argv)
 	for (i = 0; i < (int)LENGTH(options); i++)
 		if (strchr(options[i].of, c->letter))
 			longs[n++] = (struct option){
-				options[i].name, options[i].kind != 'f', NULL, i
+				options[i].name, options[i].kind == 'o' ? optional_argument :
+				options[i].kind != 'f', NULL, i
 			};
 	opterr = 0;
 	for (at = optind; (i = getopt_long(argc, argv, "+:", longs, NULL)) >= 0; at = optind) {

@@ -278,7 +278,7 @@ static int walk_region(struct heap *h, bool large, void (*fn)(const struct heap_
 		for (i = 0; i < 64 && !err; i++) {
 			if (!(word >> i & 1))
 				continue;
-			p = (struct heap_page){ .addr = from + i * PAGE, .large = large };
+			p = (struct heap_page){ from + i * PAGE, at + i, .large = large };
 			p.mapped = p.held = present[i] >> 63;
 			if (large)
 				p.live = PAGE;

@@ -70,6 +70,7 @@ static inline uint64_t fragmentation(uint64_t held, uint64_t live)
 /**
  * struct heap_page - a page that is handed out
  * @addr: its address in the process
+ * @index: its number in the small, or large, region
  * @span: of which it is page @part; NULL for a large page, and a small one that is in no span
  * @live: bytes of it in allocated blocks; those in thread caches included
  * @mapped: present in the page table of the process
@@ -78,7 +79,7 @@ static inline uint64_t fragmentation(uint64_t held, uint64_t live)
  *	unmapped large page may have one, too
  */
 struct heap_page {
-	uint64_t addr;
+	uint64_t addr, index;
 	const struct mafc_span *span;
 	unsigned int part, live;
 	bool large, mapped, meshed, held;

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+/* sites.c - mafc sites: who has what is live and keeps sparse pages, by call stack (MAFC_SITES) */
+#include "cli.h"
+#include "../src/sites.h"
+
+#include <elfutils/libdwfl.h>
+#include <stddef.h>
+#include <sys/uio.h>
+
+/* The small pages: bytes that are live, or where the blocks of a meshed one live. */
+static struct page { uint32_t root, live; } *pages;
+static uint64_t npages, small, sparse;
+
+static void note_page(const struct heap_page *p)
+{
+	if (!p->span)
+		return;
+	small = p->addr - (uint64_t)PAGE * p->index;
+	for (; npages <= p->index; pages[npages++] = (struct page){ 0 })
+		if (!(npages & (npages - 1)))
+			pages = grow(pages, (2 * npages + 1) * sizeof(*pages));
+	pages[p->index] = (struct page){ p->meshed ? p->span->canonical + p->part : 0, p->live };
+	sparse += p->live && p->live < PAGE / 2 ? PAGE : 0;
+}
+
+/* Live bytes of the page, of whatever was meshed into it, too; PAGE if not known. */
+static unsigned int live_at(uint64_t addr)
+{
+	uint64_t i = (addr - small) / PAGE;
+
+	for (int hops = 0; i < npages && pages[i].root && hops < 64; hops++)
+		i = pages[i].root;
+	return i < npages && pages[i].live ? pages[i].live : PAGE;
+}
+
+/* What the samples with one stack stand for: bytes that they keep, that are live, and so on. */
+enum { PINNED, LIVE, BLOCKS, ON_SPARSE, FIGURES };
+static struct place {
+	uint64_t frames[SITES_FRAMES];
+	unsigned int nframes;
+	double of[FIGURES];
+} *places, total;
+static size_t nplaces;
+static Dwfl *dwfl;
+
+/* The file that an address lies in, and its offset there. */
+static const char *module(uint64_t pc, uint64_t *offset)
+{
+	Dwfl_Module *m = dwfl_addrmodule(dwfl, pc);
+	Dwarf_Addr start = 0;
+	const char *name = m ? dwfl_module_info(m, NULL, &start, NULL, NULL, NULL, NULL, NULL) : "?";
+
+	*offset = pc - start;
+	return name;
+}
+
+/* A page less than half of which is live is sparse. Each block keeps its part of what is live. */
+static void add_sample(const struct site *s)
+{
+	struct place *p = &places[nplaces++];
+	uint64_t at, to, end = s->addr + s->size, own = 0;
+	unsigned int live, part, i;
+
+	while (own < s->nframes && strstr(module(s->frames[own] - 1, &at), "/libmafc"))
+		own++;
+	p->nframes = s->nframes - own;
+	memcpy(p->frames, s->frames + own, p->nframes * sizeof(*p->frames));
+	p->of[LIVE] = s->weight;
+	p->of[BLOCKS] = (double)s->weight / s->size;
+	for (at = s->addr; at < end && s->size <= PAGE * MAFC_SPAN_PAGES_MAX; at = to) {
+		to = (at / PAGE + 1) * PAGE < end ? (at / PAGE + 1) * PAGE : end;
+		part = to - at;
+		live = live_at(at);
+		if (live < PAGE / 2) {
+			p->of[ON_SPARSE] += p->of[BLOCKS] * part;
+			p->of[PINNED] += p->of[BLOCKS] * part * PAGE / (live > part ? live : part);
+		}
+	}
+	for (i = 0; i < FIGURES; i++)
+		total.of[i] += p->of[i];
+}
+
+static void copy(void *to, uint64_t addr, size_t len)
+{
+	struct iovec local = { to, len }, remote = { (void *)addr, len };
+	ssize_t n = process_vm_readv(opt.pid, &local, 1, &remote, 1, 0);
+
+	if (n != (ssize_t)len)
+		die_if(n < 0 ? -errno : -EFAULT, opt.pid);
+}
+
+/* Twice, as nothing is stopped: what was the same both times, and is not being written, is true. */
+static void read_samples(struct sites *t, uint64_t addr)
+{
+	const size_t head = offsetof(struct sites, records);
+	struct site *again, *s;
+	size_t size;
+
+	copy(t, addr, head);
+	if (t->magic != SITES_MAGIC || !t->interval || !t->used || t->used > SITES_MAX)
+		errx(FAILED, "process %d: its library is of another version", opt.pid);
+	size = t->used * sizeof(*s);
+	again = grow(NULL, size);
+	places = grow(NULL, t->used * sizeof(*places));
+	memset(places, 0, t->used * sizeof(*places));
+	copy(t->records, addr + head, size);
+	copy(again, addr + head, size);
+	for (s = t->records + 1; s < t->records + t->used; s++)
+		if (s->nframes && s->nframes <= SITES_FRAMES && s->size && s->seq % 2 == 0 &&
+		    !memcmp(s, again + (s - t->records), sizeof(*s)))
+			add_sample(s);
+	free(again);
+}
+
+static int by_stack(const void *a, const void *b)
+{
+	return memcmp(a, b, offsetof(struct place, of));
+}
+
+static int by_pinned(const void *a, const void *b)
+{
+	const double *p = ((const struct place *)a)->of, *q = ((const struct place *)b)->of;
+	int of = p[PINNED] == q[PINNED] ? LIVE : PINNED;
+
+	return p[of] < q[of] ? 1 : p[of] > q[of] ? -1 : 0;
+}
+
+static void merge(void)
+{
+	size_t i, n = 0, k;
+
+	qsort(places, nplaces, sizeof(*places), by_stack);
+	for (i = 0; i < nplaces; i++) {
+		if (n && !by_stack(&places[n - 1], &places[i]))
+			for (k = 0; k < FIGURES; k++)
+				places[n - 1].of[k] += places[i].of[k];
+		else
+			places[n++] = places[i];
+	}
+	nplaces = n;
+	qsort(places, nplaces, sizeof(*places), by_pinned);
+}
+
+static void put_frame(uint64_t pc)
+{
+	Dwfl_Module *m = dwfl_addrmodule(dwfl, pc);
+	Dwfl_Line *at = m ? dwfl_module_getsrc(m, pc) : NULL;
+	const char *name = m ? dwfl_module_addrname(m, pc) : NULL, *file = NULL, *mod;
+	uint64_t offset;
+	int line = 0;
+
+	mod = module(pc, &offset);
+	if (at)
+		file = dwfl_lineinfo(at, NULL, &line, NULL, NULL, NULL);
+	if (opt.json) {
+		begin(NULL, '{');
+		put_text("function", name, 0);
+		put_text("file", file, 0);
+		put("line", 0, line);
+		put_text("module", mod, 0);
+		put("offset", 0, offset);
+		end('{');
+	} else if (file) {
+		printf("\n            %s %s:%d", name ? name : "?", file, line);
+	} else {
+		printf("\n            %s %s+0x%lx", name ? name : "?", mod, offset);
+	}
+}
+
+static void put_place(size_t i)
+{
+	const struct place *p = &places[i];
+
+	put("pinned", 'B', p->of[PINNED]);
+	put("live", 'B', p->of[LIVE]);
+	put("blocks", 0, p->of[BLOCKS] + .5);
+	put("on_sparse", 'B', p->of[ON_SPARSE]);
+	begin("stack", '[');
+	for (i = 0; mode != HEADER && i < p->nframes; i++)
+		put_frame(p->frames[i] - 1);
+	if (opt.json)
+		end('[');
+}
+
+int cmd_sites(void)
+{
+	static const Dwfl_Callbacks callbacks = {
+		.find_elf = dwfl_linux_proc_find_elf,
+		.find_debuginfo = dwfl_standard_find_debuginfo,
+	};
+	struct sites *t = grow(NULL, sizeof(*t));
+	struct mafc_meta meta;
+
+	die_if(heap_walk(opt.pid, &meta, note_page), opt.pid);
+	if (!meta.sites)
+		errx(FAILED, "process %d: no samples (start it with: mafc run --sites)", opt.pid);
+	dwfl = dwfl_begin(&callbacks);
+	if (!dwfl || dwfl_linux_proc_report(dwfl, opt.pid) || dwfl_report_end(dwfl, NULL, NULL))
+		errx(FAILED, "process %d: its mappings cannot be read", opt.pid);
+	read_samples(t, meta.sites);
+	begin(NULL, '{');
+	put("interval", 'B', t->interval);
+	put("samples", 0, nplaces);
+	put("lost", 0, t->lost);
+	put("live", 'B', total.of[LIVE]);
+	put("pinned", 'B', total.of[PINNED]);
+	put("sparse_pages", 'B', sparse);
+	merge();
+	put_table("sites", opt.top && opt.top < nplaces ? opt.top : nplaces, put_place);
+	end('{');
+	return OK;
+}
