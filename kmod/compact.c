@@ -5,8 +5,6 @@
 #include <linux/memcontrol.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
-#include <linux/slab.h>
-
 #include "mafc.h"
 #include "matcher.h"
 #include "trace.h"
@@ -40,10 +38,14 @@ struct klass {
 
 #define KLASSES		256
 
-/* A span that could be meshed. */
-struct candidate {
-	u32 span;		/* page index in the small region */
-	u32 klass;		/* its geometry */
+/* What meshing needs: the spans that could be meshed, in the order of the scan. */
+struct matching {
+	struct {
+		u32 span;		/* page index in the small region */
+		u32 klass;		/* its geometry */
+	} candidate[CANDIDATES_MAX];
+	u32 order[CANDIDATES_MAX];	/* the same spans, sorted by geometry */
+	struct mafc_matcher matcher;	/* of mafc_matcher_size(ROUND_SPANS) bytes */
 };
 
 /* What one pass over a heap needs. */
@@ -55,9 +57,7 @@ struct worker {
 	bool idle;		/* no page fault since the last visit */
 	u64 live;		/* bytes found live */
 	u64 mapped;		/* slots found with a frame */
-	struct mafc_matcher *matcher;	/* allocated when first needed, */
-	struct candidate *candidate;	/* as are these: CANDIDATES_MAX */
-	u32 *order;			/* and their spans, sorted by geometry */
+	struct matching *m;	/* allocated when first needed; or NULL */
 	unsigned int candidates;
 	struct klass klass[KLASSES];
 	struct {		/* blocks asked for since the last visit; */
@@ -133,44 +133,28 @@ static bool go_on(struct pace *pace)
 	return !pace->deadline || now < pace->deadline;
 }
 
-static struct worker *worker_create(struct pace *pace)
+static struct worker *worker_create(struct mafc_heap *heap, struct pace *pace)
 {
 	struct worker *w = kvzalloc(sizeof(*w), GFP_KERNEL);
 
-	if (w)
+	if (w) {
+		w->heap = heap;
 		w->pace = pace;
+	}
 	return w;
 }
 
-static void worker_destroy(struct worker *w)
+DEFINE_FREE(worker, struct worker *, if (_T) { kvfree(_T->m); kvfree(_T); })
+
+/* Without the memory for it, there is no meshing. */
+static void worker_prepare(struct worker *w)
 {
-	if (!w)
+	if (w->m)
 		return;
-	kvfree(w->matcher);
-	kvfree(w->candidate);
-	kvfree(w->order);
-	kvfree(w);
-}
-
-/* What meshing needs, allocated when it is needed first. */
-static bool worker_prepare(struct worker *w)
-{
-	if (!w->matcher) {
-		w->matcher = kvmalloc(mafc_matcher_size(ROUND_SPANS), GFP_KERNEL);
-		if (w->matcher)
-			mafc_matcher_init(w->matcher, ROUND_SPANS);
-	}
-	if (!w->candidate)
-		w->candidate = kvmalloc_array(CANDIDATES_MAX, sizeof(*w->candidate), GFP_KERNEL);
-	if (!w->order)
-		w->order = kvmalloc_array(CANDIDATES_MAX, sizeof(*w->order), GFP_KERNEL);
-	return w->matcher && w->candidate && w->order;
-}
-
-static unsigned int live_blocks(const struct mafc_span *d)
-{
-	return hweight64(d->bitmap[0]) + hweight64(d->bitmap[1]) +
-	       hweight64(d->bitmap[2]) + hweight64(d->bitmap[3]);
+	w->m = kvmalloc(offsetof(struct matching, matcher) + mafc_matcher_size(ROUND_SPANS),
+			GFP_KERNEL);
+	if (w->m)
+		mafc_matcher_init(&w->m->matcher, ROUND_SPANS);
 }
 
 /* The place of a geometry; or NULL when there are too many. */
@@ -242,13 +226,14 @@ static void note_drop(struct worker *w, u32 slot, u32 head, const struct mafc_sp
 static void scan_span(struct worker *w, unsigned int i, u32 index)
 {
 	const struct mafc_span *d = &w->span[i];
+	const unsigned long *bitmap = (const unsigned long *)d->bitmap;
 	unsigned int live, j;
 	struct klass *c;
 	u64 mask[4];
 
 	if (!mafc_span_valid(w->heap, index, d) || d->canonical != index)
 		return;
-	live = live_blocks(d);
+	live = bitmap_weight(bitmap, MAFC_SPAN_BLOCKS_MAX);
 	w->live += (u64)live * d->block_size;
 	if (!live && d->state & MAFC_SPAN_ROOT) {
 		if (MAFC_SPAN_STATE(d->state) == MAFC_SPAN_IDLE)
@@ -261,8 +246,7 @@ static void scan_span(struct worker *w, unsigned int i, u32 index)
 		if (!w->entry[i + j] || w->entry[i + j] & MAFC_E_MESHED)
 			continue;
 		mafc_span_page_mask(d, j, mask);
-		if (w->act && !(mask[0] & d->bitmap[0]) && !(mask[1] & d->bitmap[1]) &&
-		    !(mask[2] & d->bitmap[2]) && !(mask[3] & d->bitmap[3]))
+		if (w->act && !bitmap_intersects((unsigned long *)mask, bitmap, d->nblocks))
 			note_drop(w, mafc_slot(MAFC_SMALL, index + j), index, d);
 	}
 mesh:
@@ -274,55 +258,38 @@ mesh:
 		return;
 	c->spans++;
 	c->live += live;
-	if (w->candidate) {
-		w->candidate[w->candidates].span = index;
-		w->candidate[w->candidates++].klass = c - w->klass;
+	if (w->m) {
+		w->m->candidate[w->candidates].span = index;
+		w->m->candidate[w->candidates++].klass = c - w->klass;
 	}
-}
-
-/* A page in no span: if the library does not claim it, it can go. */
-static void scan_loose(struct worker *w, unsigned int i, u32 index)
-{
-	u32 slot = mafc_slot(MAFC_SMALL, index);
-
-	if (w->act && w->entry[i] && !mafc_handed_out(w->heap, slot))
-		note_drop(w, slot, index, NULL);
 }
 
 static void scan_page(struct worker *w, u32 page)
 {
-	u32 first = page * MAFC_SPANS_PER_PAGE;
+	u32 first = page * MAFC_SPANS_PER_PAGE, slot = mafc_slot(MAFC_SMALL, first);
 	struct mafc_heap *heap = w->heap;
 	const void *descriptors;
-	unsigned int i;
+	unsigned int i, state;
 
-	mutex_lock(&heap->motion);
-	descriptors = heap->dead ? NULL :
-		      mafc_meta(heap, heap->spans + page, false);
+	guard(mutex)(&heap->motion);
+	descriptors = heap->dead ? NULL : mafc_meta(heap, heap->spans + page, false);
 	if (!descriptors)
-		goto out;
+		return;
 	memcpy(w->span, descriptors, PAGE_SIZE);
 	load_entries(w, first);
 	w->roots = 0;
 	for (i = 0; i < MAFC_SPANS_PER_PAGE; i++) {
-		if (w->entry[i])
-			w->mapped++;
-		switch (MAFC_SPAN_STATE(w->span[i].state)) {
-		case MAFC_SPAN_ATTACHED:
-		case MAFC_SPAN_IDLE:
+		w->mapped += !!w->entry[i];
+		state = MAFC_SPAN_STATE(w->span[i].state);
+		if (state == MAFC_SPAN_ATTACHED || state == MAFC_SPAN_IDLE)
 			scan_span(w, i, first + i);
-			break;
-		case MAFC_SPAN_NONE:
-		case MAFC_SPAN_TAIL:
-			scan_loose(w, i, first + i);
-			break;
-		}
+		else if ((state == MAFC_SPAN_NONE || state == MAFC_SPAN_TAIL) && w->act &&
+			 w->entry[i] && !mafc_handed_out(heap, slot + i))
+			note_drop(w, slot + i, first + i, NULL);	/* nobody claims it */
 	}
-	mafc_drop_flush(w->heap, &w->drop);
+	mafc_drop_flush(heap, &w->drop);
 	for (i = 0; i < w->roots && w->act; i++)
 		mafc_dissolve(heap, w->root[i]);
-out:
-	mutex_unlock(&heap->motion);
 }
 
 /* Scans all pages of span descriptors; false: time is up. */
@@ -350,14 +317,14 @@ static void scan_large_leaf(struct worker *w, unsigned long leaf_index)
 {
 	u32 slot = leaf_index << MAFC_LEAF_SHIFT, index = mafc_slot_index(slot);
 	struct mafc_heap *heap = w->heap;
-	struct mafc_leaf *leaf;
+	struct mafc_leaf *leaf __free(mafc_leaf) = NULL;
 	unsigned long *map;
 	unsigned int i;
 
-	mutex_lock(&heap->motion);
+	guard(mutex)(&heap->motion);
 	leaf = heap->dead ? NULL : mafc_leaf_get(heap, slot);
 	if (!leaf)
-		goto out;
+		return;
 	map = mafc_meta(heap, heap->map[MAFC_LARGE] + index / (8 * PAGE_SIZE), false);
 	for (i = 0; i < MAFC_LEAF_SLOTS; i++) {
 		if (!READ_ONCE(leaf->entry[i]))
@@ -370,10 +337,7 @@ static void scan_large_leaf(struct worker *w, unsigned long leaf_index)
 			note_drop(w, slot + i, index + i, NULL);
 		}
 	}
-	mafc_leaf_put(leaf);
-	mafc_drop_flush(w->heap, &w->drop);
-out:
-	mutex_unlock(&heap->motion);
+	mafc_drop_flush(heap, &w->drop);
 }
 
 static bool scan_large(struct worker *w)
@@ -402,14 +366,13 @@ static bool scan(struct worker *w)
 	memset(w->klass, 0, sizeof(w->klass));
 	if (!scan_small(w) || !scan_large(w))
 		return false;
-	mutex_lock(&heap->motion);
-	if (w->candidate)	/* those that did not fit are first next time */
+	guard(mutex)(&heap->motion);
+	if (w->m)	/* those that did not fit are first next time */
 		heap->mesh_from = w->candidates == CANDIDATES_MAX ?
-				  w->candidate[w->candidates - 1].span + 1 : 0;
+				  w->m->candidate[w->candidates - 1].span + 1 : 0;
 	heap->scan.live = w->live;
 	heap->scan.mapped = w->mapped;
 	heap->scan.when = jiffies;
-	mutex_unlock(&heap->motion);
 	return true;
 }
 
@@ -421,38 +384,34 @@ static unsigned int collect(struct worker *w, const u32 *span, unsigned int n,
 	unsigned int i;
 	u64 bits[4];
 
-	mutex_lock(&w->heap->motion);
+	guard(mutex)(&w->heap->motion);
 	for (i = 0; i < n && !w->heap->dead; i++) {
 		d = mafc_span(w->heap, span[i], false);
 		if (!d || READ_ONCE(d->block_size) != c->block_size)
 			continue;
 		memcpy(bits, d->bitmap, sizeof(bits));
-		if (mafc_matcher_add(w->matcher, span[i], bits) == -ENOSPC)
+		if (mafc_matcher_add(&w->m->matcher, span[i], bits) == -ENOSPC)
 			break;
 	}
-	mutex_unlock(&w->heap->motion);
 	return i;
 }
 
 static bool mesh_round(struct worker *w)
 {
+	struct mafc_matcher *matcher = &w->m->matcher;
 	struct mafc_heap *heap = w->heap;
 	unsigned int n = 0;
 	u32 dst, src;
-	int err;
+	int err = 0;
 
-	while (mafc_matcher_next(w->matcher, &dst, &src) || w->matcher->paused) {
-		if (w->matcher->paused) {	/* a long search */
-			if (!go_on(w->pace))
-				return false;
-			continue;
+	while (mafc_matcher_next(matcher, &dst, &src) || matcher->paused) {
+		if (!matcher->paused) {		/* it was no long search */
+			scoped_guard(mutex, &heap->motion)
+				err = heap->dead ? -ENODEV : mafc_mesh(heap, dst, src);
+			mafc_matcher_done(matcher, !err);
+			if (++n % TRIM_MESHES == 0)
+				mafc_pool_trim(heap->pool, TRIM_PART);
 		}
-		mutex_lock(&heap->motion);
-		err = heap->dead ? -ENODEV : mafc_mesh(heap, dst, src);
-		mutex_unlock(&heap->motion);
-		mafc_matcher_done(w->matcher, !err);
-		if (++n % TRIM_MESHES == 0)
-			mafc_pool_trim(heap->pool, TRIM_PART);
 		if (err == -ENODEV || !go_on(w->pace))
 			return false;
 	}
@@ -474,7 +433,7 @@ static bool mesh_klass(struct worker *w, const u32 *span, const struct klass *c)
 
 	while (i < c->spans) {
 		first = i;
-		if (mafc_matcher_reset(w->matcher, c->nblocks))
+		if (mafc_matcher_reset(&w->m->matcher, c->nblocks))
 			return true;	/* too few blocks to pair */
 		do {
 			part = min_t(unsigned int, MAFC_SPANS_PER_PAGE, c->spans - i);
@@ -485,21 +444,6 @@ static bool mesh_klass(struct worker *w, const u32 *span, const struct klass *c)
 			return false;	/* the heap is dead, or time is up */
 	}
 	return true;
-}
-
-/* Sorts the candidates by geometry; @start is where each begins. */
-static void sort_candidates(struct worker *w, u32 start[KLASSES])
-{
-	unsigned int i, sum = 0;
-
-	for (i = 0; i < KLASSES; i++) {
-		start[i] = sum;
-		sum += w->klass[i].spans;
-	}
-	for (i = 0; i < w->candidates; i++)
-		w->order[start[w->candidate[i].klass]++] = w->candidate[i].span;
-	for (i = 0; i < KLASSES; i++)
-		start[i] -= w->klass[i].spans;
 }
 
 /* Is the program filling the holes of a geometry by itself? Then meshing is work for nothing. */
@@ -516,17 +460,20 @@ static bool klass_busy(const struct worker *w, const struct klass *c)
 
 static bool mesh_all(struct worker *w)
 {
-	u32 start[KLASSES];
+	u32 end[KLASSES], sum = 0;	/* of the spans of each geometry in w->m->order */
 	unsigned int i;
 
-	if (!w->candidate)
+	if (!w->m)
 		return true;
-	sort_candidates(w, start);
+	for (i = 0; i < KLASSES; sum += w->klass[i++].spans)
+		end[i] = sum;
+	for (i = 0; i < w->candidates; i++)
+		w->m->order[end[w->m->candidate[i].klass]++] = w->m->candidate[i].span;
 	for (i = 0; i < KLASSES; i++) {
 		const struct klass *c = &w->klass[i];
 
 		if (c->spans > 1 && klass_gain(c) && !klass_busy(w, c) &&
-		    !mesh_klass(w, w->order + start[i], c))
+		    !mesh_klass(w, w->m->order + end[i] - c->spans, c))
 			return false;
 	}
 	return true;
@@ -541,10 +488,9 @@ static bool evacuate_frame(struct worker *w, struct mafc_chunk *chunk, unsigned 
 
 	if (!atomic_read(&chunk->frame[i].owners))
 		return true;
-	mutex_lock(&heap->motion);
-	if (!heap->dead && mafc_entry_page(mafc_entry(heap, slot)) == page)
-		err = mafc_relocate(heap, slot, 0);
-	mutex_unlock(&heap->motion);
+	scoped_guard(mutex, &heap->motion)
+		if (!heap->dead && mafc_entry_page(mafc_entry(heap, slot)) == page)
+			err = mafc_relocate(heap, slot, 0);
 	return err != -ENOMEM && go_on(w->pace);
 }
 
@@ -578,10 +524,9 @@ static void shuffle(struct worker *w)
 		for (slot = index << MAFC_LEAF_SHIFT; slot >> MAFC_LEAF_SHIFT == index; slot++) {
 			if (!mafc_entry(heap, slot))
 				continue;
-			mutex_lock(&heap->motion);
-			if (!heap->dead)
-				mafc_relocate(heap, slot, GFP_KERNEL_ACCOUNT);
-			mutex_unlock(&heap->motion);
+			scoped_guard(mutex, &heap->motion)
+				if (!heap->dead)
+					mafc_relocate(heap, slot, GFP_KERNEL_ACCOUNT);
 			if (!go_on(w->pace))
 				return;
 		}
@@ -627,27 +572,23 @@ int mafc_compact_now(struct mafc_heap *heap, struct mafc_compact *arg)
 	u64 dropped = atomic64_read(&heap->count[MAFC_N_DROPPED]);
 	u64 held = mafc_heap_held(heap);
 	struct pace pace = { 0 };
-	struct worker *w;
+	struct worker *w __free(worker) = worker_create(heap, &pace);
 
 	if (arg->budget_us > U64_MAX / NSEC_PER_USEC / 2)
 		return -EINVAL;
-	if (arg->budget_us)
-		pace.deadline = ktime_get_ns() + arg->budget_us * NSEC_PER_USEC;
-	w = worker_create(&pace);
 	if (!w)
 		return -ENOMEM;
-	w->heap = heap;
+	if (arg->budget_us)
+		pace.deadline = ktime_get_ns() + arg->budget_us * NSEC_PER_USEC;
 	w->act = true;
 	w->now = true;
-	worker_prepare(w);	/* without it, there is no meshing */
+	worker_prepare(w);
 	if (scan(w)) {
 		improve(w);
 		mafc_pool_trim(heap->pool, RESERVE_PART);
 		if (arg->flags & MAFC_COMPACT_SHUFFLE)
 			shuffle(w);
 	}
-	worker_destroy(w);
-
 	arg->meshed = atomic64_read(&heap->count[MAFC_N_MESHED]) - meshed;
 	arg->moved = atomic64_read(&heap->count[MAFC_N_MOVED]) - moved;
 	arg->dropped = atomic64_read(&heap->count[MAFC_N_DROPPED]) - dropped;
@@ -658,30 +599,24 @@ int mafc_compact_now(struct mafc_heap *heap, struct mafc_compact *arg)
 /* Counts live blocks, unless that was done just now. Takes heap->motion; may sleep. */
 void mafc_scan_fresh(struct mafc_heap *heap)
 {
+	struct worker *w __free(worker) = NULL;
 	struct pace pace = { 0 };
-	struct worker *w;
 
 	if (heap->scan.when && time_before(jiffies, READ_ONCE(heap->scan.when) + HZ / 10))
 		return;
-	w = worker_create(&pace);
-	if (!w)
-		return;
-	w->heap = heap;
-	scan(w);
-	worker_destroy(w);
+	w = worker_create(heap, &pace);
+	if (w)
+		scan(w);
 }
 
 #ifdef CONFIG_MEMCG
 static pid_t owner_pid(struct mafc_heap *heap)
 {
 	struct task_struct *owner;
-	pid_t pid;
 
-	rcu_read_lock();
+	guard(rcu)();
 	owner = rcu_dereference(heap->mm->owner);
-	pid = owner ? task_tgid_nr(owner) : 0;
-	rcu_read_unlock();
-	return pid;
+	return owner ? task_tgid_nr(owner) : 0;
 }
 #else
 #define owner_pid(heap)	0
@@ -730,11 +665,9 @@ static bool predict(struct worker *w)
 	struct mafc_pfm_forecast forecast;
 	struct mafc_pfm_sample sample = { 0 };
 
-	mutex_lock(&heap->motion);
-	if (heap->dead) {
-		mutex_unlock(&heap->motion);
+	guard(mutex)(&heap->motion);
+	if (heap->dead)
 		return false;
-	}
 	mafc_pfm_set_thresholds(&heap->pfm, 100 * READ_ONCE(mafc_medium_percent),
 				100 * READ_ONCE(mafc_high_percent));
 	if (sample_requests(w, &sample))
@@ -742,7 +675,6 @@ static bool predict(struct worker *w)
 	sample.frag = mafc_heap_fragmentation(heap);
 	mafc_pfm_update(&heap->pfm, &sample);
 	mafc_pfm_forecast(&heap->pfm, &forecast);
-	mutex_unlock(&heap->motion);
 	trace_mafc_predict(owner_pid(heap), &sample, &forecast);
 	return forecast.high_ppm > 500000;
 }
@@ -781,10 +713,7 @@ static void visit(struct worker *w, struct mafc_heap *heap)
 	gain = gain_count(heap) - gain;
 	if (gain)
 		mafc_count(heap, MAFC_N_COMPACTIONS, 1);
-	if (gain || faults != heap->last_faults)
-		heap->backoff = 0;
-	else
-		heap->backoff = min(heap->backoff + 1, BACKOFF_MAX);
+	heap->backoff = gain || !w->idle ? 0 : min(heap->backoff + 1, BACKOFF_MAX);
 	heap->last_faults = faults;
 	heap->next_pass = jiffies +
 		(msecs_to_jiffies(READ_ONCE(mafc_interval_ms)) << heap->backoff);
@@ -811,7 +740,7 @@ static unsigned long visit_all(struct worker *w, bool urgent)
 
 static int compactor_main(void *data)
 {
-	struct worker *w = data;
+	struct worker *w __free(worker) = data;
 	unsigned long next;
 	bool urgent = false;
 	long timeout;
@@ -828,7 +757,6 @@ static int compactor_main(void *data)
 		urgent = xchg(&compactor_kicked, false);
 		try_to_freeze();
 	}
-	worker_destroy(w);
 	return 0;
 }
 
@@ -839,32 +767,27 @@ void mafc_compactor_kick(void)
 	wake_up_interruptible(&compactor_wait);
 }
 
+/* While the device is there: the compactor outlives it. */
 u64 mafc_compactor_cpu_ns(void)
 {
-	return compactor ? READ_ONCE(compactor->se.sum_exec_runtime) : 0;
+	return READ_ONCE(compactor->se.sum_exec_runtime);
 }
 
 int mafc_compactor_start(void)
 {
 	static struct pace pace = { .kthread = true };
-	struct worker *w = worker_create(&pace);
-	struct task_struct *task;
+	struct worker *w __free(worker) = worker_create(NULL, &pace);
 
 	if (!w)
 		return -ENOMEM;
-	task = kthread_run(compactor_main, w, "mafc_compact");
-	if (IS_ERR(task)) {
-		worker_destroy(w);
-		return PTR_ERR(task);
-	}
-	get_task_struct(task);
-	compactor = task;
+	compactor = kthread_run(compactor_main, w, "mafc_compact");
+	if (IS_ERR(compactor))
+		return PTR_ERR(compactor);
+	w = NULL;	/* the thread's now */
 	return 0;
 }
 
 void mafc_compactor_stop(void)
 {
 	kthread_stop(compactor);
-	put_task_struct(compactor);
-	compactor = NULL;
 }

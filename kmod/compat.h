@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* compat.h - the only place that asks for the kernel version: 6.1 (Debian 12) to 6.12 */
+/* compat.h - the only place that asks for the kernel version: 6.1.82 (Debian 12) to 6.12 */
 #ifndef MAFC_COMPAT_H
 #define MAFC_COMPAT_H
+#include <linux/cleanup.h>
 #include <linux/list_lru.h>
 #include <linux/mm.h>
 #include <linux/shrinker.h>
@@ -31,19 +32,18 @@ static inline void vma_start_write(struct vm_area_struct *vma)
 #endif
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
-static inline struct shrinker *mafc_shrinker_alloc(const char *name)
+static inline struct shrinker *shrinker_alloc(unsigned int flags, const char *name)
 {
 	struct shrinker *shrinker = kzalloc(sizeof(*shrinker), GFP_KERNEL);
 
 	if (shrinker)
-		shrinker->flags = SHRINKER_MEMCG_AWARE | SHRINKER_NUMA_AWARE;
+		shrinker->flags = flags;
 	return shrinker;
 }
 
-static inline int mafc_shrinker_register(struct shrinker *shrinker,
-					 struct list_lru *lru, const char *name)
+static inline int mafc_shrinker_register(struct shrinker *shrinker, struct list_lru *lru)
 {
-	int err = register_shrinker(shrinker, "%s", name);
+	int err = register_shrinker(shrinker, "mafc");
 
 #ifdef CONFIG_MEMCG_KMEM
 	lru->shrinker_id = shrinker->id;	/* it has none before */
@@ -51,19 +51,13 @@ static inline int mafc_shrinker_register(struct shrinker *shrinker,
 	return err;
 }
 
-static inline void mafc_shrinker_free(struct shrinker *shrinker)
+static inline void shrinker_free(struct shrinker *shrinker)
 {
 	unregister_shrinker(shrinker);
 	kfree(shrinker);
 }
 #else
-static inline struct shrinker *mafc_shrinker_alloc(const char *name)
-{
-	return shrinker_alloc(SHRINKER_MEMCG_AWARE | SHRINKER_NUMA_AWARE, "%s", name);
-}
-
-#define mafc_shrinker_register(shrinker, lru, name) (shrinker_register(shrinker), 0)
-#define mafc_shrinker_free(shrinker) shrinker_free(shrinker)
+#define mafc_shrinker_register(shrinker, lru) (shrinker_register(shrinker), 0)
 #endif
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)

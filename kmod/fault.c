@@ -6,7 +6,6 @@
  */
 #include <linux/mmu_notifier.h>
 #include <linux/pagemap.h>
-
 #include "mafc.h"
 #include "trace.h"
 
@@ -35,27 +34,18 @@ static unsigned int fault_room(const struct fault *f)
 	return min3(pages, (unsigned long)MAFC_BATCH_MAX, (unsigned long)MAFC_LEAF_SLOTS - f->i);
 }
 
-/* What is taken and never touched is waste: so many pages, a small part of the heap. */
-static unsigned int fault_ahead(const struct fault *f)
+static int fault_take(struct fault *f)
 {
-	unsigned long part = READ_ONCE(mafc_pool_of(f->heap, f->slot)->frames) / 64;
-
-	if (mafc_slot_region(f->slot) == MAFC_META)
-		return 1;
-	return clamp(part, 1UL, (unsigned long)fault_room(f));
-}
-
-static vm_fault_t fault_take(struct fault *f)
-{
-	enum mafc_fill fill = mafc_slot_region(f->slot) == MAFC_SMALL ?
-			      MAFC_FILL_OWN : MAFC_FILL_ZERO;
+	enum mafc_region region = mafc_slot_region(f->slot);
+	enum mafc_fill fill = region == MAFC_SMALL ? MAFC_FILL_OWN : MAFC_FILL_ZERO;
+	struct mafc_pool *pool = mafc_pool_of(f->heap, f->slot);
+	/* What is taken and never touched is waste: so many pages, a small part of the heap. */
+	unsigned long most = region == MAFC_META ? 1 : fault_room(f);
+	unsigned int want = clamp(READ_ONCE(pool->frames) / 64, 1UL, most);
 	struct mafc_place place;
 
 	mafc_place_of(f->vmf->vma, f->slot, &place);
-	if (mafc_pool_take(mafc_pool_of(f->heap, f->slot), &f->batch,
-			   fault_ahead(f), fill, GFP_KERNEL_ACCOUNT, &place))
-		return VM_FAULT_OOM;
-	return FAULT_AGAIN;
+	return mafc_pool_take(pool, &f->batch, want, fill, GFP_KERNEL_ACCOUNT, &place);
 }
 
 /* Puts the frames of the batch into empty slots, this one first. */
@@ -169,24 +159,17 @@ static vm_fault_t fault_try(struct fault *f, enum fault_need *need)
 /* What cannot be done with leaf->sem held. */
 static vm_fault_t fault_prepare(struct fault *f, enum fault_need need)
 {
-	switch (need) {
-	case NEED_WAIT:
+	int err = 0;
+
+	if (need == NEED_WAIT)
 		mafc_motion_wait(f->heap, f->leaf, f->i);
-		break;
-	case NEED_LEAF:
-		if (mafc_leaf_own(f->heap, f->slot))
-			return VM_FAULT_OOM;
-		break;
-	case NEED_FRAME:
-		return fault_take(f);
-	case NEED_COPY:
-		if (mafc_cow_break(f->heap, f->slot, f->vmf->vma, &f->owned))
-			return VM_FAULT_OOM;
-		break;
-	case NEED_NOTHING:
-		break;
-	}
-	return FAULT_AGAIN;
+	else if (need == NEED_LEAF)
+		err = mafc_leaf_own(f->heap, f->slot);
+	else if (need == NEED_FRAME)
+		err = fault_take(f);
+	else if (need == NEED_COPY)
+		err = mafc_cow_break(f->heap, f->slot, f->vmf->vma, &f->owned);
+	return err ? VM_FAULT_OOM : FAULT_AGAIN;
 }
 
 static vm_fault_t fault_serve(struct fault *f)
@@ -455,7 +438,7 @@ static void heap_clear_cow(struct mafc_heap *heap)
 }
 
 /* Leaves copy-on-write mode if nothing is shared any more, and mmap_lock is free. */
-bool mafc_try_uncow(struct mafc_heap *heap)
+void mafc_try_uncow(struct mafc_heap *heap)
 {
 	struct mm_struct *mm = heap->mm;
 	unsigned int forks;
@@ -466,19 +449,16 @@ bool mafc_try_uncow(struct mafc_heap *heap)
 	exclusive = !heap->dead && heap_exclusive(heap);
 	mutex_unlock(&heap->motion);
 	if (!exclusive || !mmget_not_zero(mm))
-		return false;
+		return;
 	/* There is no trylock for modules; do not queue up behind anybody. */
-	exclusive = !rwsem_is_locked(&mm->mmap_lock);
-	if (exclusive) {
+	if (!rwsem_is_locked(&mm->mmap_lock)) {
 		mmap_write_lock(mm);
 		/* Without a fork since, what was exclusive still is. */
-		exclusive = forks == heap->forks;
-		if (exclusive)
+		if (forks == heap->forks)
 			heap_clear_cow(heap);
 		mmap_write_unlock(mm);
 	}
 	mmput_async(mm);
-	return exclusive;
 }
 
 static const struct vm_operations_struct mafc_vm_ops = {

@@ -5,7 +5,6 @@
 #include <linux/pid.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/task.h>
-#include <linux/slab.h>
 #include "mafc.h"
 
 atomic64_t mafc_total[MAFC_N_COUNTERS];
@@ -14,7 +13,7 @@ atomic64_t mafc_away_max;
 /* The heaps that are not dead, in the order of their creation, and by mm (with RCU). */
 static DEFINE_MUTEX(heaps_lock);	/* of list and count */
 static LIST_HEAD(heaps_list);
-static unsigned int heaps_count;
+unsigned int mafc_heaps_count;
 static DEFINE_XARRAY(heaps_by_mm);
 
 static unsigned long mm_key(const struct mm_struct *mm)
@@ -27,55 +26,47 @@ struct mafc_heap *mafc_heap_find(struct mm_struct *mm)
 {
 	struct mafc_heap *heap;
 
-	rcu_read_lock();
+	guard(rcu)();
 	heap = xa_load(&heaps_by_mm, mm_key(mm));
-	if (heap && !refcount_inc_not_zero(&heap->refs))
-		heap = NULL;
-	rcu_read_unlock();
-	return heap;
+	return heap && refcount_inc_not_zero(&heap->refs) ? heap : NULL;
 }
 
 /* The owner of a process, and who may trace anybody's, may look at its heap. */
 static bool may_inspect(struct task_struct *task)
 {
-	const struct cred *mine = current_cred(), *his = get_task_cred(task);
-	bool ok;
+	const struct cred *mine = current_cred(), *his;
 
-	ok = (uid_eq(mine->euid, his->euid) && uid_eq(mine->euid, his->suid) &&
-	      uid_eq(mine->euid, his->uid)) || ns_capable(his->user_ns, CAP_SYS_PTRACE);
-	put_cred(his);
-	return ok;
+	guard(rcu)();
+	his = __task_cred(task);
+	return (uid_eq(mine->euid, his->euid) && uid_eq(mine->euid, his->suid) &&
+		uid_eq(mine->euid, his->uid)) || ns_capable(his->user_ns, CAP_SYS_PTRACE);
 }
 
 /* By a pid of the caller's namespace; or an ERR_PTR: -ESRCH, -EPERM, -ENODEV (no heap). */
 struct mafc_heap *mafc_heap_find_pid(pid_t pid)
 {
 	struct pid *p = find_get_pid(pid);
-	struct task_struct *task = get_pid_task(p, PIDTYPE_PID);
-	struct mafc_heap *heap = ERR_PTR(-EPERM);
+	struct task_struct *task __free(put_task) = get_pid_task(p, PIDTYPE_PID);
+	struct mafc_heap *heap = NULL;
 	struct mm_struct *mm;
 
 	put_pid(p);
 	if (!task)
 		return ERR_PTR(-ESRCH);
-	if (may_inspect(task)) {
-		mm = get_task_mm(task);
-		heap = mm ? mafc_heap_find(mm) : NULL;
-		if (mm)
-			mmput(mm);
-		if (!heap)
-			heap = ERR_PTR(-ENODEV);
+	if (!may_inspect(task))
+		return ERR_PTR(-EPERM);
+	mm = get_task_mm(task);
+	if (mm) {
+		heap = mafc_heap_find(mm);
+		mmput(mm);
 	}
-	put_task_struct(task);
-	return heap;
+	return heap ? heap : ERR_PTR(-ENODEV);
 }
 
 static void heap_free(struct mafc_heap *heap)
 {
-	if (heap->pool)
-		mafc_pool_put(heap->pool);
-	if (heap->meta_pool)
-		mafc_pool_put(heap->meta_pool);
+	mafc_pool_put(heap->pool);
+	mafc_pool_put(heap->meta_pool);
 	mmdrop(heap->mm);
 	iput(heap->inode);
 	kvfree_rcu(heap, rcu);
@@ -87,25 +78,19 @@ void mafc_heap_put(struct mafc_heap *heap)
 		heap_free(heap);
 }
 
-static void heap_layout(struct mafc_heap *heap, u32 small, u32 large)
-{
-	u32 header = DIV_ROUND_UP(sizeof(struct mafc_meta), PAGE_SIZE);
-
-	heap->pages[MAFC_SMALL] = small;
-	heap->pages[MAFC_LARGE] = large;
-	heap->map[MAFC_SMALL] = header;
-	heap->map[MAFC_LARGE] = header + small / (8 * PAGE_SIZE);
-	heap->spans = heap->map[MAFC_LARGE] + large / (8 * PAGE_SIZE);
-	heap->pages[MAFC_META] = heap->spans + small / MAFC_SPANS_PER_PAGE;
-}
-
-static struct mafc_heap *heap_alloc(struct mm_struct *mm, struct inode *inode)
+static struct mafc_heap *heap_alloc(struct mm_struct *mm, struct inode *inode, u32 small, u32 large)
 {
 	struct mafc_heap *heap = kvzalloc(sizeof(*heap), GFP_KERNEL_ACCOUNT);
 
 	if (!heap)
 		return NULL;
-	refcount_set(&heap->refs, 1);
+	heap->pages[MAFC_SMALL] = small;
+	heap->pages[MAFC_LARGE] = large;
+	heap->map[MAFC_SMALL] = DIV_ROUND_UP(sizeof(struct mafc_meta), PAGE_SIZE);
+	heap->map[MAFC_LARGE] = heap->map[MAFC_SMALL] + small / (8 * PAGE_SIZE);
+	heap->spans = heap->map[MAFC_LARGE] + large / (8 * PAGE_SIZE);
+	heap->pages[MAFC_META] = heap->spans + small / MAFC_SPANS_PER_PAGE;
+	refcount_set(&heap->refs, 2);	/* the caller's, and that of heaps_by_mm */
 	mmgrab(mm);
 	heap->mm = mm;
 	ihold(inode);
@@ -130,23 +115,20 @@ static struct mafc_heap *heap_alloc(struct mm_struct *mm, struct inode *inode)
 struct mafc_heap *mafc_heap_create(struct mm_struct *mm, struct inode *inode,
 				   u32 small_pages, u32 large_pages)
 {
-	struct mafc_heap *heap = heap_alloc(mm, inode);
+	struct mafc_heap *heap = heap_alloc(mm, inode, small_pages, large_pages);
 	int err;
 
 	if (!heap)
 		return ERR_PTR(-ENOMEM);
-	heap_layout(heap, small_pages, large_pages);
-	refcount_inc(&heap->refs);
 	/* From here on others may find it. */
 	err = xa_insert(&heaps_by_mm, mm_key(mm), heap, GFP_KERNEL_ACCOUNT);
 	if (err) {
 		heap_free(heap);
 		return ERR_PTR(err == -EBUSY ? -EEXIST : err);
 	}
-	mutex_lock(&heaps_lock);
+	guard(mutex)(&heaps_lock);
 	list_add_tail(&heap->node, &heaps_list);
-	heaps_count++;
-	mutex_unlock(&heaps_lock);
+	mafc_heaps_count++;
 	return heap;
 }
 
@@ -169,7 +151,7 @@ void mafc_heap_kill(struct mafc_heap *heap)
 	xa_erase(&heaps_by_mm, mm_key(heap->mm));
 	mutex_lock(&heaps_lock);
 	list_del_init(&heap->node);
-	heaps_count--;
+	mafc_heaps_count--;
 	mutex_unlock(&heaps_lock);
 	/* Whoever is at work finishes; whoever comes later sees it is dead. */
 	mutex_lock(&heap->motion);
@@ -185,27 +167,19 @@ void mafc_heap_kill(struct mafc_heap *heap)
 /* The heap after @prev, which is put; NULL: the first. NULL at the end, or when @prev has died. */
 struct mafc_heap *mafc_heap_next(struct mafc_heap *prev)
 {
-	struct list_head *next = NULL;
+	struct list_head *last = prev ? &prev->node : &heaps_list;
 	struct mafc_heap *heap = NULL;
 
 	mutex_lock(&heaps_lock);
-	if (!prev)
-		next = heaps_list.next;
-	else if (!list_empty(&prev->node))
-		next = prev->node.next;
-	if (next && next != &heaps_list) {
-		heap = list_entry(next, struct mafc_heap, node);
+	/* The node of a dead heap points at itself. */
+	if (last->next != &heaps_list && last->next != last) {
+		heap = list_entry(last->next, struct mafc_heap, node);
 		refcount_inc(&heap->refs);
 	}
 	mutex_unlock(&heaps_lock);
 	if (prev)
 		mafc_heap_put(prev);
 	return heap;
-}
-
-unsigned int mafc_heaps_count(void)
-{
-	return READ_ONCE(heaps_count);
 }
 
 /* Physical memory of a heap, bytes, meta region and free frames included. */

@@ -209,6 +209,7 @@ struct mafc_heap {
 
 extern atomic64_t mafc_total[MAFC_N_COUNTERS];
 extern atomic64_t mafc_away_max;
+extern unsigned int mafc_heaps_count;
 
 static inline void mafc_count(struct mafc_heap *heap, enum mafc_counter c, long n)
 {
@@ -251,6 +252,7 @@ struct mafc_leaf *mafc_leaf_get(struct mafc_heap *heap, u32 slot);
 struct mafc_leaf *mafc_leaf_make(struct mafc_heap *heap, u32 slot);
 struct mafc_leaf *mafc_leaf_exclusive(struct mafc_heap *heap, u32 slot);
 void mafc_leaf_put(struct mafc_leaf *leaf);
+DEFINE_FREE(mafc_leaf, struct mafc_leaf *, if (_T) mafc_leaf_put(_T))
 int mafc_leaf_own(struct mafc_heap *heap, u32 slot);
 u32 mafc_ring_next(struct mafc_heap *heap, u32 slot);
 void mafc_ring_splice(struct mafc_heap *heap, u32 a, u32 b);
@@ -271,6 +273,10 @@ int mafc_motion_start(struct mafc_heap *heap);
 bool mafc_motion_freeze(struct mafc_heap *heap, struct page *page);
 void mafc_motion_set(struct mafc_heap *heap, unsigned int i, unsigned long e);
 void mafc_motion_end(struct mafc_heap *heap);
+int mafc_frames_take(struct mafc_heap *heap, u32 slot, unsigned int n, u16 first[],
+		     struct page *page[]);
+void mafc_frames_free(struct mafc_heap *heap, unsigned int n, const u16 first[],
+		      struct page *page[]);
 void mafc_motion_wait(struct mafc_heap *heap, struct mafc_leaf *leaf, unsigned int i);
 int mafc_relocate(struct mafc_heap *heap, u32 slot, gfp_t gfp);
 int mafc_cow_break(struct mafc_heap *heap, u32 slot, const struct vm_area_struct *vma,
@@ -299,7 +305,7 @@ void mafc_span_page_mask(const struct mafc_span *d, unsigned int page, u64 mask[
 
 /* fault.c */
 void mafc_vma_mode(struct vm_area_struct *vma, bool cow);
-bool mafc_try_uncow(struct mafc_heap *heap);
+void mafc_try_uncow(struct mafc_heap *heap);
 
 /* heap.c */
 struct mafc_heap *mafc_heap_find(struct mm_struct *mm);
@@ -308,12 +314,12 @@ struct mafc_heap *mafc_heap_create(struct mm_struct *mm, struct inode *inode, u3
 				   u32 large_pages);
 struct mafc_heap *mafc_heap_fork(struct mafc_heap *parent, struct mm_struct *mm);
 void mafc_heap_put(struct mafc_heap *heap);
+DEFINE_FREE(mafc_heap, struct mafc_heap *, if (_T) mafc_heap_put(_T))
 void mafc_heap_kill(struct mafc_heap *heap);
 void mafc_heap_stat(struct mafc_heap *heap, struct mafc_stat *st);
 struct mafc_heap *mafc_heap_next(struct mafc_heap *prev);
 unsigned int mafc_heap_fragmentation(struct mafc_heap *heap);
 u64 mafc_heap_held(const struct mafc_heap *heap);
-unsigned int mafc_heaps_count(void);
 
 /* compact.c */
 void mafc_scan_fresh(struct mafc_heap *heap);

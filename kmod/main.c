@@ -56,28 +56,23 @@ static int mafc_mmap(struct file *file, struct vm_area_struct *vma)
 {
 	struct inode *inode = file->private_data;
 	enum mafc_region region = vma->vm_pgoff >> 32;
-	struct mafc_heap *heap = mafc_heap_find(vma->vm_mm);
+	struct mafc_heap *heap __free(mafc_heap) = mafc_heap_find(vma->vm_mm);
 	u64 index = (u32)vma->vm_pgoff;
-	int err = -EINVAL;
 
 	if (!heap)
 		return -ENODEV;
 	if (heap->inode != inode || !(vma->vm_flags & VM_SHARED) ||
 	    vma->vm_pgoff >> 32 >= MAFC_REGIONS || index + vma_pages(vma) > heap->pages[region])
-		goto out;
+		return -EINVAL;
 	/* The first takes over from the file, which counted as one; a dead heap gets no other. */
-	err = -ENODEV;
 	if (cmpxchg(&inode->i_private, heap, NULL) == heap)
 		mafc_heap_put(heap);
 	else if (!atomic_inc_not_zero(&heap->vmas))
-		goto out;
+		return -ENODEV;
 	vm_flags_set(vma, VM_MIXEDMAP | VM_DONTEXPAND);
 	vma->vm_private_data = heap;
 	mafc_vma_mode(vma, READ_ONCE(heap->cow));
-	err = 0;
-out:
-	mafc_heap_put(heap);
-	return err;
+	return 0;
 }
 
 /* The structure of an ioctl, whichever it is. */
@@ -138,17 +133,13 @@ static int ioctl_setup(struct file *file, struct mafc_heap *heap, union mafc_arg
 static int ioctl_stat(struct file *file, struct mafc_heap *heap, union mafc_arg *arg)
 {
 	struct mafc_stat *st = &arg->stat;
-	u32 size = st->size;
-	s32 pid = st->pid;
 
-	if (st->pad || pid < 0)
+	if (st->pad || st->pid < 0)
 		return -EINVAL;
-	heap = pid ? mafc_heap_find_pid(pid) : mafc_heap_find(current->mm);
+	heap = st->pid ? mafc_heap_find_pid(st->pid) : mafc_heap_find(current->mm);
 	if (IS_ERR_OR_NULL(heap))
 		return heap ? PTR_ERR(heap) : -ENODEV;
-	memset(st, 0, sizeof(*st));
-	st->size = size;
-	st->pid = pid;
+	*st = (struct mafc_stat){ .size = st->size, .pid = st->pid };
 	mafc_heap_stat(heap, st);
 	mafc_heap_put(heap);
 	return 0;
@@ -170,13 +161,13 @@ static bool range_ok(const struct mafc_heap *heap, u64 offset, u64 length)
 static int ioctl_release(struct file *file, struct mafc_heap *heap, union mafc_arg *arg)
 {
 	struct mafc_release *r = &arg->release;
-	u64 pages = 0;
-	int err = -EINVAL;
+	int err;
 
-	if (range_ok(heap, r->offset, r->length))
-		err = mafc_release_range(heap, mafc_slot(MAFC_LARGE, r->offset >> PAGE_SHIFT),
-					 r->length >> PAGE_SHIFT, &pages);
-	r->released = pages << PAGE_SHIFT;
+	if (!range_ok(heap, r->offset, r->length))
+		return -EINVAL;
+	err = mafc_release_range(heap, mafc_slot(MAFC_LARGE, r->offset >> PAGE_SHIFT),
+				 r->length >> PAGE_SHIFT, &r->released);
+	r->released <<= PAGE_SHIFT;
 	return err;
 }
 
@@ -202,9 +193,8 @@ static int ioctl_policy(struct file *file, struct mafc_heap *heap, union mafc_ar
 	if (p->set & MAFC_POLICY_COMPACT)
 		WRITE_ONCE(heap->compact, p->compact);
 	if (p->set & MAFC_POLICY_RESET_PEAKS) {
-		mutex_lock(&heap->motion);
-		heap->away_max = 0;
-		mutex_unlock(&heap->motion);
+		scoped_guard(mutex, &heap->motion)
+			heap->away_max = 0;
 		for (i = 0; i < MAFC_STALL_BUCKETS; i++)
 			atomic_long_set(&heap->stall[i], 0);
 	}
@@ -241,7 +231,7 @@ static const struct mafc_ioctl mafc_ioctls[] = {
 static long mafc_ioctl(struct file *file, unsigned int cmd, unsigned long ptr)
 {
 	void __user *user = (void __user *)ptr;
-	struct mafc_heap *heap = NULL;
+	struct mafc_heap *heap __free(mafc_heap) = NULL;
 	const struct mafc_ioctl *op;
 	union mafc_arg arg = { 0 };
 	u32 size;
@@ -271,8 +261,6 @@ static long mafc_ioctl(struct file *file, unsigned int cmd, unsigned long ptr)
 			return -ENODEV;
 	}
 	err = op->fn(file, heap, &arg);
-	if (heap)
-		mafc_heap_put(heap);
 	if ((!err || err == -EINTR) && copy_to_user(user, &arg, min_t(size_t, size, op->size)))
 		return -EFAULT;
 	return err;

@@ -8,8 +8,6 @@
 #include <linux/highmem.h>
 #include <linux/mempolicy.h>
 #include <linux/page_ref.h>
-#include <linux/slab.h>
-#include <linux/swap.h>
 #include "mafc.h"
 #include "trace.h"
 
@@ -73,9 +71,10 @@ static bool chunk_unused(const struct mafc_chunk *chunk)
 	return chunk_free(chunk) + chunk->gone == chunk_frames(chunk);
 }
 
+/* @pool may be NULL. */
 void mafc_pool_put(struct mafc_pool *pool)
 {
-	if (refcount_dec_and_test(&pool->refs))
+	if (pool && refcount_dec_and_test(&pool->refs))
 		kfree(pool);
 }
 
@@ -159,26 +158,21 @@ void mafc_place_of(const struct vm_area_struct *vma, u32 slot, struct mafc_place
 #endif
 }
 
-static struct page *pages_alloc(const struct mafc_place *place, unsigned int order, gfp_t gfp)
-{
-	if (place->only && !place->nodes)
-		gfp |= __GFP_THISNODE;
-	return __alloc_pages(gfp | __GFP_NOWARN, order, place->nid,
-			     place->only ? (nodemask_t *)place->nodes : NULL);
-}
-
 static struct mafc_chunk *chunk_create(struct mafc_pool *pool, unsigned int order, gfp_t gfp,
 				       const struct mafc_place *place)
 {
 	struct mafc_chunk *chunk = kmem_cache_alloc_lru(chunk_cache, &chunk_lru, gfp | __GFP_ZERO);
+	nodemask_t *nodes = place->only ? (nodemask_t *)place->nodes : NULL;
 	unsigned int i;
 
 	if (!chunk)
 		return NULL;
 	chunk->frame = kvzalloc(sizeof(*chunk->frame) * (1UL << order) +
 				mafc_buddy_size(order), gfp);
+	if (place->only && !nodes)
+		gfp |= __GFP_THISNODE;
 	if (chunk->frame)
-		chunk->base = pages_alloc(place, order, gfp);
+		chunk->base = __alloc_pages(gfp | __GFP_NOWARN, order, place->nid, nodes);
 	if (!chunk->base) {
 		kvfree(chunk->frame);
 		kmem_cache_free(chunk_cache, chunk);
@@ -213,12 +207,11 @@ static int pool_grow(struct mafc_pool *pool, gfp_t gfp, const struct mafc_place 
 	if (!chunk)
 		return -ENOMEM;
 	atomic_long_add(chunk_frames(chunk), &mafc_node_frames[page_to_nid(chunk->base)]);
-	spin_lock(&pool->lock);
+	guard(spinlock)(&pool->lock);
 	chunk->aside = false;
 	pool->frames += chunk_frames(chunk);
 	chunk_cached(chunk, chunk_frames(chunk));
 	chunk_relist(chunk);
-	spin_unlock(&pool->lock);
 	return 0;
 }
 
@@ -251,13 +244,13 @@ static bool take_order(struct mafc_pool_node *node, unsigned int order,
 		int probes = POOL_PROBES, off;
 
 		list_for_each_entry(chunk, &node->lists[i], node) {
+			if (!probes--)
+				break;
 			off = mafc_buddy_alloc(chunk->buddy, order);
 			if (off >= 0) {
 				take_frames(chunk, off, 1U << order, fill, batch);
 				return true;
 			}
-			if (!--probes)
-				break;
 		}
 	}
 	return false;
@@ -281,13 +274,12 @@ static bool pool_try_take(struct mafc_pool *pool, struct mafc_batch *batch, unsi
 	int order = ilog2(want), nid;
 	bool ok;
 
-	spin_lock(&pool->lock);
+	guard(spinlock)(&pool->lock);
 	mafc_hist_add(&pool->hist, order);
 	ok = take_node(pool, place->nid, order, fill, batch);
 	for (nid = 0; nid < nr_node_ids && !ok; nid++)
 		if ((place->nodes && node_isset(nid, *place->nodes)) || (any && !place->only))
 			ok = take_node(pool, nid, order, fill, batch);
-	spin_unlock(&pool->lock);
 	return ok;
 }
 
@@ -323,9 +315,8 @@ void mafc_frame_dirty(struct page *page)
 {
 	struct mafc_chunk *chunk = (struct mafc_chunk *)page_private(page);
 
-	spin_lock(&chunk->pool->lock);
+	guard(spinlock)(&chunk->pool->lock);
 	__set_bit(page_to_pfn(page) - page_to_pfn(chunk->base), chunk->dirty);
-	spin_unlock(&chunk->pool->lock);
 }
 
 /* Puts merges off as the requests of late suggest; anew when these were halved. */
@@ -412,9 +403,8 @@ static void release_unused(struct mafc_pool *pool, unsigned long keep)
 /* The heap is dead: only frames that a forked process uses live on, with the pool. May sleep. */
 void mafc_pool_kill(struct mafc_pool *pool)
 {
-	spin_lock(&pool->lock);
-	pool->dead = true;
-	spin_unlock(&pool->lock);
+	scoped_guard(spinlock, &pool->lock)
+		pool->dead = true;
 	release_unused(pool, 0);
 }
 
@@ -482,9 +472,8 @@ void mafc_pool_trim(struct mafc_pool *pool, unsigned int part)
 	release_unused(pool, keep);
 	for (excess = READ_ONCE(pool->low) - keep; excess > 0 && n; excess -= n)
 		n = punch_some(pool, excess);
-	spin_lock(&pool->lock);
+	guard(spinlock)(&pool->lock);
 	pool->low = pool->cached;
-	spin_unlock(&pool->lock);
 }
 
 /* A chunk to empty into its node's others, or NULL; aside until mafc_pool_release_victim(). */
@@ -493,28 +482,25 @@ struct mafc_chunk *mafc_pool_victim(struct mafc_pool *pool)
 	struct mafc_chunk *chunk, *best = NULL;
 	unsigned int i, used, least = MAFC_CHUNK_FRAMES_MAX / 4 + 1;
 
-	spin_lock(&pool->lock);
+	guard(spinlock)(&pool->lock);
 	for (i = nr_node_ids * MAFC_POOL_LISTS; i--; ) {
-		int probes = 8 * POOL_PROBES;
+		int probes = i % MAFC_POOL_LISTS > MAFC_POOL_LISTS / 2 ? 8 * POOL_PROBES : 0;
 
-		if (i % MAFC_POOL_LISTS <= MAFC_POOL_LISTS / 2)
-			continue;
 		list_for_each_entry(chunk, pool_list(pool, i), node) {
+			if (!probes--)
+				break;
 			used = chunk_frames(chunk) - chunk->gone - chunk_free(chunk);
 			if (used < least && used + chunk_free(chunk) < chunk_node(chunk)->cached) {
 				best = chunk;
 				least = used;
 			}
-			if (!--probes)
-				break;
 		}
 	}
-	if (best) {
-		best->aside = true;
-		list_del_init(&best->node);
-		mafc_buddy_flush(best->buddy);
-	}
-	spin_unlock(&pool->lock);
+	if (!best)
+		return NULL;
+	best->aside = true;
+	list_del_init(&best->node);
+	mafc_buddy_flush(best->buddy);
 	return best;
 }
 
@@ -544,7 +530,7 @@ void mafc_pool_stat(struct mafc_pool *pool, struct mafc_stat *st)
 	struct mafc_chunk *chunk;
 	int i, k, largest;
 
-	spin_lock(&pool->lock);
+	guard(spinlock)(&pool->lock);
 	st->held += (u64)pool->frames << PAGE_SHIFT;
 	st->cached += (u64)pool->cached << PAGE_SHIFT;
 	st->chunks_returned += pool->returned;
@@ -559,7 +545,6 @@ void mafc_pool_stat(struct mafc_pool *pool, struct mafc_stat *st)
 				st->largest_free = max_t(u64, st->largest_free,
 							 PAGE_SIZE << largest);
 		}
-	spin_unlock(&pool->lock);
 }
 
 /* The shrinker's objects are chunks; what it frees of them are free frames. */
@@ -608,11 +593,10 @@ int mafc_pools_init(void)
 	int err;
 
 	chunk_cache = KMEM_CACHE(mafc_chunk, 0);
-	if (!chunk_cache)
-		return -ENOMEM;
-	shrinker = mafc_shrinker_alloc("mafc");
+	if (chunk_cache)
+		shrinker = shrinker_alloc(SHRINKER_MEMCG_AWARE | SHRINKER_NUMA_AWARE, "mafc");
 	if (!shrinker) {
-		kmem_cache_destroy(chunk_cache);
+		kmem_cache_destroy(chunk_cache);	/* or NULL */
 		return -ENOMEM;
 	}
 	shrinker->count_objects = shrink_count;
@@ -621,7 +605,7 @@ int mafc_pools_init(void)
 	shrinker->batch = 1;
 	err = list_lru_init_memcg(&chunk_lru, shrinker);
 	if (!err)
-		err = mafc_shrinker_register(shrinker, &chunk_lru, "mafc");
+		err = mafc_shrinker_register(shrinker, &chunk_lru);
 	if (err)
 		mafc_pools_exit();
 	return err;
@@ -629,7 +613,7 @@ int mafc_pools_init(void)
 
 void mafc_pools_exit(void)
 {
-	mafc_shrinker_free(shrinker);
+	shrinker_free(shrinker);
 	list_lru_destroy(&chunk_lru);
 	kmem_cache_destroy(chunk_cache);
 }

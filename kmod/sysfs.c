@@ -61,7 +61,7 @@ static ssize_t name##_show(struct device *dev, struct device_attribute *attr, ch
 static DEVICE_ATTR_RO(name);
 
 #define COUNTERS(C)							\
-	C(heaps, mafc_heaps_count())					\
+	C(heaps, READ_ONCE(mafc_heaps_count))					\
 	C(faults, atomic64_read(&mafc_total[MAFC_N_FAULTS]))		\
 	C(cow_copies, atomic64_read(&mafc_total[MAFC_N_COW]))		\
 	C(pages_meshed, atomic64_read(&mafc_total[MAFC_N_MESHED]))	\

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* table.c - the heap table: an xarray of leaves, looked up under RCU, and their entries */
 #include <linux/rcupdate.h>
-#include <linux/slab.h>
 #include "mafc.h"
 
 static void leaf_free_rcu(struct rcu_head *rcu)
@@ -43,11 +42,10 @@ struct mafc_leaf *mafc_leaf_get(struct mafc_heap *heap, u32 slot)
 {
 	struct mafc_leaf *leaf;
 
-	rcu_read_lock();
+	guard(rcu)();
 	do {
 		leaf = xa_load(&heap->leaves, slot >> MAFC_LEAF_SHIFT);
 	} while (leaf && !refcount_inc_not_zero(&leaf->refs));
-	rcu_read_unlock();
 	return leaf;
 }
 
@@ -83,17 +81,14 @@ struct mafc_leaf *mafc_leaf_exclusive(struct mafc_heap *heap, u32 slot)
 	lockdep_assert_held(&heap->motion);
 	if (c->leaf && c->key == key)
 		return c->leaf;
-	rcu_read_lock();
+	guard(rcu)();
 	leaf = xa_load(&heap->leaves, key);
 	/* A fault stores its copy before it leaves a leaf: one user and still ours is exclusive. */
-	if (leaf && (atomic_read_acquire(&leaf->users) != 1 ||
-		     !mafc_leaf_current(heap, slot, leaf)))
-		leaf = NULL;
-	rcu_read_unlock();
-	if (leaf) {
-		c->key = key;
-		c->leaf = leaf;
-	}
+	if (!leaf || atomic_read_acquire(&leaf->users) != 1 ||
+	    !mafc_leaf_current(heap, slot, leaf))
+		return NULL;
+	c->key = key;
+	c->leaf = leaf;
 	return leaf;
 }
 
@@ -148,29 +143,19 @@ static int leaf_unshare(struct mafc_heap *heap, u32 slot, struct mafc_leaf *old)
 /* Makes sure that no other heap uses a leaf: 0 or -ENOMEM. May sleep; write-locks leaf->sem. */
 int mafc_leaf_own(struct mafc_heap *heap, u32 slot)
 {
-	struct mafc_leaf *leaf = mafc_leaf_get(heap, slot);
-	int err = 0;
+	struct mafc_leaf *leaf __free(mafc_leaf) = mafc_leaf_get(heap, slot);
 
-	if (!leaf)
-		return 0;
-	if (atomic_read(&leaf->users) != 1)
-		err = leaf_unshare(heap, slot, leaf);
-	mafc_leaf_put(leaf);
-	return err;
+	return leaf && atomic_read(&leaf->users) != 1 ? leaf_unshare(heap, slot, leaf) : 0;
 }
 
 /* What a slot points at, or 0; what is not empty stays as it is while heap->motion is held. */
 unsigned long mafc_entry(struct mafc_heap *heap, u32 slot)
 {
 	struct mafc_leaf *leaf;
-	unsigned long e = 0;
 
-	rcu_read_lock();
+	guard(rcu)();
 	leaf = xa_load(&heap->leaves, slot >> MAFC_LEAF_SHIFT);
-	if (leaf)
-		e = READ_ONCE(leaf->entry[mafc_leaf_index(slot)]);
-	rcu_read_unlock();
-	return e;
+	return leaf ? READ_ONCE(leaf->entry[mafc_leaf_index(slot)]) : 0;
 }
 
 /* The next slot that shares a frame, or @slot. Rings: under heap->motion, in exclusive leaves. */
