@@ -49,12 +49,23 @@ static void read_geometry(struct mafc_span *geo, const struct mafc_span *s)
 	geo->npages = READ_ONCE(s->npages);
 }
 
+/* Is a block of the span, or of those in @mask, live? */
+static bool any_live(const struct mafc_span *s, const u64 *mask)
+{
+	unsigned int w;
+
+	for (w = 0; w < BITMAP_WORDS; w++)
+		if (READ_ONCE(s->bitmap[w]) & (mask ? mask[w] : U64_MAX))
+			return true;
+	return false;
+}
+
 /* Still without live blocks, and still the same span? */
 static bool page_idle(struct mafc_heap *heap, const struct mafc_drop_page *p)
 {
 	struct mafc_span d, *s;
 	u64 mask[BITMAP_WORDS];
-	unsigned int w, state;
+	unsigned int state;
 
 	if (!p->block_size)
 		return !mafc_handed_out(heap, p->slot);
@@ -69,10 +80,7 @@ static bool page_idle(struct mafc_heap *heap, const struct mafc_drop_page *p)
 	if (state != MAFC_SPAN_IDLE && state != MAFC_SPAN_ATTACHED)
 		return false;
 	mafc_span_page_mask(&d, mafc_slot_index(p->slot) - p->head, mask);
-	for (w = 0; w < BITMAP_WORDS; w++)
-		if (READ_ONCE(s->bitmap[w]) & mask[w])
-			return false;
-	return true;
+	return !any_live(s, mask);
 }
 
 /* Puts pages in motion; removes those of @drop for which that fails, and keeps the order. */
@@ -208,17 +216,6 @@ static int mesh_check(struct mesh *m)
 	return 0;
 }
 
-static int mesh_claim(struct mesh *m)
-{
-	if (!span_shift(m->d, MAFC_SPAN_IDLE, MAFC_SPAN_BUSY, 0, 0))
-		return -EAGAIN;
-	if (!span_shift(m->s, MAFC_SPAN_IDLE, MAFC_SPAN_BUSY, 0, 0)) {
-		span_shift(m->d, MAFC_SPAN_BUSY, MAFC_SPAN_IDLE, 0, 0);
-		return -EAGAIN;
-	}
-	return 0;
-}
-
 static void word_andnot(u64 *word, u64 bits)
 {
 	if (bits)
@@ -252,51 +249,6 @@ static int mesh_merge(struct mesh *m)
 		}
 	}
 	return 0;
-}
-
-/* Step 3: freezes @n frames from @slot on. @first: where the ring of each begins; and the end. */
-static int frames_take(struct mafc_heap *heap, u32 slot, unsigned int n, u16 first[],
-		       struct page *page[])
-{
-	unsigned int j;
-	int err = 0;
-
-	for (j = 0; j < n; j++) {
-		first[j] = heap->mo.n;
-		err = mafc_motion_ring(heap, slot + j, false);
-		if (err)
-			goto undo;
-		page[j] = mafc_entry_page(heap->mo.s[first[j]].entry);
-	}
-	first[n] = heap->mo.n;
-	err = mafc_motion_start(heap);
-	if (err)
-		return err;
-	for (j = 0; j < n; j++) {
-		if (mafc_motion_freeze(heap, page[j]))
-			continue;
-		while (j--)
-			page_ref_unfreeze(page[j], 1);
-		err = -EBUSY;
-		goto undo;
-	}
-	return 0;
-undo:
-	mafc_motion_end(heap);
-	return err;
-}
-
-/* Ends the motion, and frees what frames_take() took. */
-static void frames_free(struct mafc_heap *heap, unsigned int n, const u16 first[],
-			struct page *page[])
-{
-	unsigned int j;
-
-	mafc_motion_end(heap);
-	for (j = 0; j < n; j++) {
-		page_ref_unfreeze(page[j], 1);
-		mafc_frame_put(heap->pool, page[j], first[j + 1] - first[j]);
-	}
 }
 
 /* Step 4. */
@@ -359,7 +311,7 @@ static void mesh_publish(struct mesh *m)
 		for (i = m->first[j]; i < m->first[j + 1]; i++)
 			mafc_motion_set(heap, i, (unsigned long)m->to[j] | MAFC_E_MESHED);
 	}
-	frames_free(heap, m->geo.npages, m->first, m->from);
+	mafc_frames_free(heap, m->geo.npages, m->first, m->from);
 }
 
 static int mesh_do(struct mesh *m)
@@ -368,7 +320,8 @@ static int mesh_do(struct mesh *m)
 
 	if (err)
 		return err;
-	err = frames_take(m->heap, mafc_slot(MAFC_SMALL, m->src), m->geo.npages, m->first, m->from);
+	err = mafc_frames_take(m->heap, mafc_slot(MAFC_SMALL, m->src), m->geo.npages,
+			       m->first, m->from);
 	if (err) {
 		mesh_unmerge(m, BITMAP_WORDS);
 		return err;
@@ -382,21 +335,22 @@ static int mesh_try(struct mesh *m)
 {
 	int err = same_geometry(m) ? mesh_check(m) : -EINVAL;
 
-	if (!err)
-		err = mesh_claim(m);
 	if (err)
 		return err;
+	if (!span_shift(m->d, MAFC_SPAN_IDLE, MAFC_SPAN_BUSY, 0, 0))
+		return -EAGAIN;
+	if (!span_shift(m->s, MAFC_SPAN_IDLE, MAFC_SPAN_BUSY, 0, 0)) {
+		span_shift(m->d, MAFC_SPAN_BUSY, MAFC_SPAN_IDLE, 0, 0);
+		return -EAGAIN;
+	}
 	/* The library may have used them for something else before. */
 	err = same_geometry(m) ? mesh_do(m) : -EAGAIN;
-	if (err) {
-		span_shift(m->s, MAFC_SPAN_BUSY, MAFC_SPAN_IDLE, 0, 0);
-		span_shift(m->d, MAFC_SPAN_BUSY, MAFC_SPAN_IDLE, 0, 0);
-		return err;
-	}
-	span_shift(m->s, MAFC_SPAN_BUSY, MAFC_SPAN_MESHED, 0, MAFC_SPAN_ROOT);
-	span_shift(m->d, MAFC_SPAN_BUSY, MAFC_SPAN_IDLE, MAFC_SPAN_ROOT, 0);
-	mafc_count(m->heap, MAFC_N_MESHED, m->geo.npages);
-	return 0;
+	if (!err)
+		mafc_count(m->heap, MAFC_N_MESHED, m->geo.npages);
+	span_shift(m->s, MAFC_SPAN_BUSY, err ? MAFC_SPAN_IDLE : MAFC_SPAN_MESHED,
+		   0, err ? 0 : MAFC_SPAN_ROOT);
+	span_shift(m->d, MAFC_SPAN_BUSY, MAFC_SPAN_IDLE, err ? 0 : MAFC_SPAN_ROOT, 0);
+	return err;
 }
 
 /*
@@ -426,15 +380,6 @@ static unsigned long *page_map(struct mafc_heap *heap, u32 index)
 	return mafc_meta(heap, heap->map[MAFC_SMALL] + index / (8 * PAGE_SIZE), true);
 }
 
-/* May everything that the end of this span writes be written? */
-static bool retire_possible(struct mafc_heap *heap, u32 index, u32 npages)
-{
-	u32 last = index + npages - 1;
-
-	return mafc_span(heap, index, true) && mafc_span(heap, last, true) &&
-	       page_map(heap, index) && page_map(heap, last);
-}
-
 /* Ends a span: for good, or for the library to do so when it unlists it. */
 static void retire(struct mafc_heap *heap, u32 index, u32 npages)
 {
@@ -456,15 +401,17 @@ static void retire(struct mafc_heap *heap, u32 index, u32 npages)
 
 static int members(struct mafc_heap *heap, u32 root, u32 npages, u32 *member)
 {
-	u32 s, slot = mafc_slot(MAFC_SMALL, root), index;
+	u32 slot = mafc_slot(MAFC_SMALL, root), s = slot, index, last;
 	struct mafc_span *d;
 	int n = 0;
 
-	s = slot;
 	do {
 		index = mafc_slot_index(s);
+		last = index + npages - 1;
 		d = mafc_span(heap, index, true);
-		if (n == MAFC_MOTION_MAX || !retire_possible(heap, index, npages))
+		/* May everything that its end writes be written? */
+		if (n == MAFC_MOTION_MAX || !d || !mafc_span(heap, last, true) ||
+		    !page_map(heap, index) || !page_map(heap, last))
 			return -EBUSY;
 		if (index != root && (MAFC_SPAN_STATE(READ_ONCE(d->state)) != MAFC_SPAN_MESHED ||
 				      READ_ONCE(d->canonical) != root))
@@ -475,50 +422,32 @@ static int members(struct mafc_heap *heap, u32 root, u32 npages, u32 *member)
 	return n;
 }
 
-static bool span_empty(const struct mafc_span *s)
-{
-	unsigned int w;
-
-	for (w = 0; w < BITMAP_WORDS; w++)
-		if (READ_ONCE(s->bitmap[w]))
-			return false;
-	return true;
-}
-
-static int dissolve_pages(struct mafc_heap *heap, u32 root, u32 npages)
-{
-	struct page *page[MAFC_SPAN_PAGES_MAX];
-	u16 first[MAFC_SPAN_PAGES_MAX + 1];
-	unsigned int i;
-	int err = frames_take(heap, mafc_slot(MAFC_SMALL, root), npages, first, page);
-
-	if (err)
-		return err;
-	for (i = 0; i < heap->mo.n; i++)
-		mafc_motion_set(heap, i, 0);
-	frames_free(heap, npages, first, page);
-	mafc_count(heap, MAFC_N_DROPPED, npages);
-	return 0;
-}
-
 static int dissolve_busy(struct mafc_heap *heap, u32 span, const struct mafc_span *s)
 {
-	u32 member[MAFC_MOTION_MAX];
+	u32 member[MAFC_MOTION_MAX], slot = mafc_slot(MAFC_SMALL, span);
+	struct page *page[MAFC_SPAN_PAGES_MAX];
+	u16 first[MAFC_SPAN_PAGES_MAX + 1];
 	struct mafc_span geo;
 	int i, n, err;
 
 	read_geometry(&geo, s);
 	if (!mafc_span_valid(heap, span, &geo))
 		return -EINVAL;
-	if (!span_empty(s))
+	if (any_live(s, NULL))
 		return -EAGAIN;
-	if (!mafc_ring_exclusive(heap, mafc_slot(MAFC_SMALL, span)))
+	if (!mafc_ring_exclusive(heap, slot))
 		return -EBUSY;
 	n = members(heap, span, geo.npages, member);
-	err = n < 0 ? n : dissolve_pages(heap, span, geo.npages);
-	for (i = 0; !err && i < n; i++)
+	err = n < 0 ? n : mafc_frames_take(heap, slot, geo.npages, first, page);
+	if (err)
+		return err;
+	for (i = 0; i < heap->mo.n; i++)
+		mafc_motion_set(heap, i, 0);
+	mafc_frames_free(heap, geo.npages, first, page);
+	mafc_count(heap, MAFC_N_DROPPED, geo.npages);
+	for (i = 0; i < n; i++)
 		retire(heap, member[i], geo.npages);
-	return err;
+	return 0;
 }
 
 /*

@@ -4,7 +4,6 @@
 #include <linux/page_ref.h>
 #include <linux/pagemap.h>
 #include <linux/sched/clock.h>
-
 #include "mafc.h"
 #include "trace.h"
 
@@ -49,8 +48,9 @@ int mafc_motion_add(struct mafc_heap *heap, u32 slot)
 int mafc_motion_ring(struct mafc_heap *heap, u32 slot, bool cow)
 {
 	unsigned int first = heap->mo.n;
+	struct page *page;
 	u32 s = slot;
-	int err = 0;
+	int err;
 
 	if (cow) {
 		do {
@@ -67,14 +67,10 @@ int mafc_motion_ring(struct mafc_heap *heap, u32 slot, bool cow)
 		s = mafc_ring_next(heap, s);
 	} while (s != slot);
 
-	if (!cow) {
-		struct page *page = mafc_entry_page(heap->mo.s[first].entry);
-
-		err = -EBUSY;
-		if (atomic_read(&mafc_frame(page)->owners) != heap->mo.n - first)
-			goto undo;
-	}
-	return 0;
+	page = mafc_entry_page(heap->mo.s[first].entry);
+	if (cow || atomic_read(&mafc_frame(page)->owners) == heap->mo.n - first)
+		return 0;
+	err = -EBUSY;
 undo:
 	heap->mo.n = first;
 	return err;
@@ -233,8 +229,8 @@ void mafc_motion_end(struct mafc_heap *heap)
 }
 
 /*
- * Makes sure, once it is in motion, that nobody else uses a frame. A locked page counts as pinned: see
- * step 3 in design.rst. If true, no reference can be taken until page_ref_unfreeze(page, 1).
+ * Makes sure, once it is in motion, that nobody else uses a frame. A locked page counts as pinned:
+ * see step 3 in design.rst. If true, no reference can be taken until page_ref_unfreeze(page, 1).
  */
 bool mafc_motion_freeze(struct mafc_heap *heap, struct page *page)
 {
@@ -247,27 +243,71 @@ bool mafc_motion_freeze(struct mafc_heap *heap, struct page *page)
 	return false;
 }
 
+/*
+ * Puts @n slots from @slot on, and their rings, in motion, and freezes the frames: then without
+ * sleeping mafc_frames_free() must follow. @first: where the ring of each begins; and the end.
+ * Return: 0; -EBUSY if one is pinned; else as mafc_motion_ring() and mafc_motion_start().
+ */
+int mafc_frames_take(struct mafc_heap *heap, u32 slot, unsigned int n, u16 first[],
+		     struct page *page[])
+{
+	unsigned int j;
+	int err = 0;
+
+	for (j = 0; j < n; j++) {
+		first[j] = heap->mo.n;
+		err = mafc_motion_ring(heap, slot + j, false);
+		if (err)
+			goto undo;
+		page[j] = mafc_entry_page(heap->mo.s[first[j]].entry);
+	}
+	first[n] = heap->mo.n;
+	err = mafc_motion_start(heap);
+	if (err)
+		return err;
+	for (j = 0; j < n; j++) {
+		if (mafc_motion_freeze(heap, page[j]))
+			continue;
+		while (j--)
+			page_ref_unfreeze(page[j], 1);
+		err = -EBUSY;
+		goto undo;
+	}
+	return 0;
+undo:
+	mafc_motion_end(heap);
+	return err;
+}
+
+/* Ends the motion, and frees what mafc_frames_take() took. */
+void mafc_frames_free(struct mafc_heap *heap, unsigned int n, const u16 first[],
+		      struct page *page[])
+{
+	unsigned int j;
+
+	mafc_motion_end(heap);
+	for (j = 0; j < n; j++) {
+		page_ref_unfreeze(page[j], 1);
+		mafc_frame_put(heap->pool, page[j], first[j + 1] - first[j]);
+	}
+}
+
 static bool still_moving(struct mafc_leaf *leaf, unsigned int i)
 {
 	return smp_load_acquire(&leaf->entry[i]) & MAFC_E_MOVING;
 }
 
-/* To sleep costs more than the rest of the motion, unless its thread sleeps as well. */
-static void watch(struct mafc_heap *heap, struct mafc_leaf *leaf, unsigned int i, u64 start)
-{
-	rcu_read_lock();	/* for the task */
-	while (still_moving(leaf, i) && mafc_task_runs(READ_ONCE(heap->mover)) &&
-	       local_clock() - start < SPIN_NS)
-		cpu_relax();
-	rcu_read_unlock();
-}
 
 /* Waits for a page in motion, with a reference to the leaf and mmap_lock or a VMA lock at most. */
 void mafc_motion_wait(struct mafc_heap *heap, struct mafc_leaf *leaf, unsigned int i)
 {
 	u64 start = local_clock(), ns;
 
-	watch(heap, leaf, i, start);
+	/* To sleep costs more than the rest of the motion, unless its thread sleeps as well. */
+	scoped_guard(rcu)	/* for the task */
+		while (still_moving(leaf, i) && mafc_task_runs(READ_ONCE(heap->mover)) &&
+		       local_clock() - start < SPIN_NS)
+			cpu_relax();
 	wait_event(heap->moving, !still_moving(leaf, i));
 
 	ns = local_clock() - start;
@@ -298,7 +338,7 @@ int mafc_relocate(struct mafc_heap *heap, u32 slot, gfp_t gfp)
 	struct page *page = mafc_entry_page(mafc_entry_held(heap, slot));
 	struct mafc_place place = { .only = true };
 	struct mafc_batch batch;
-	unsigned int n = 0;
+	u16 ends[2] = { 0 };
 	int err;
 
 	if (!page)
@@ -307,29 +347,17 @@ int mafc_relocate(struct mafc_heap *heap, u32 slot, gfp_t gfp)
 	err = mafc_pool_take(heap->pool, &batch, 1, MAFC_FILL_RAW, gfp, &place);
 	if (err)
 		return err;
-	err = mafc_motion_ring(heap, slot, false);
-	if (err)
-		goto out;
-	n = heap->mo.n;
-	err = mafc_motion_start(heap);
-	if (err)
-		goto out;
-	if (!mafc_motion_freeze(heap, page)) {
-		mafc_motion_end(heap);
-		err = -EBUSY;
-		goto out;
+	err = mafc_frames_take(heap, slot, 1, ends, &page);
+	if (!err) {
+		copy_highpage(batch.page[0], page);
+		motion_retarget(heap, batch.page[0]);
+		mafc_frames_free(heap, 1, ends, &page);
+		mafc_frame_dirty(batch.page[0]);
+		batch.n = 0;
+		mafc_count(heap, MAFC_N_MOVED, 1);
 	}
-	copy_highpage(batch.page[0], page);
-	motion_retarget(heap, batch.page[0]);
-	mafc_motion_end(heap);
-	mafc_frame_dirty(batch.page[0]);
-	page_ref_unfreeze(page, 1);
-	mafc_frame_put(heap->pool, page, n);
-	batch.n = 0;
-	mafc_count(heap, MAFC_N_MOVED, 1);
-out:
 	mafc_pool_untake(heap->pool, &batch);
-	trace_mafc_move(slot, n, err);
+	trace_mafc_move(slot, ends[1], err);
 	return err;
 }
 
@@ -381,9 +409,8 @@ int mafc_cow_break(struct mafc_heap *heap, u32 slot,
 	err = mafc_pool_take(pool, &batch, 1, MAFC_FILL_RAW, GFP_KERNEL_ACCOUNT, &place);
 	if (err)
 		return err;
-	mutex_lock(&heap->motion);
-	err = cow_copy(heap, slot, &batch, owned);
-	mutex_unlock(&heap->motion);
+	scoped_guard(mutex, &heap->motion)
+		err = cow_copy(heap, slot, &batch, owned);
 	mafc_pool_untake(pool, &batch);
 	return err;
 }
@@ -414,11 +441,9 @@ static int release_some(struct mafc_heap *heap, u32 *slot, u32 end, u64 *pages)
 {
 	struct mafc_motion *mo = &heap->mo;
 	struct page *page[MAFC_MOTION_MAX];
-	unsigned int i, n;
-	int err;
+	int err = gather(heap, slot, end, MAFC_MOTION_MAX);
+	unsigned int i, n = mo->n;
 
-	err = gather(heap, slot, end, MAFC_MOTION_MAX);
-	n = mo->n;
 	if (err || !n) {
 		mafc_motion_end(heap);
 		return err;
@@ -447,9 +472,8 @@ int mafc_release_range(struct mafc_heap *heap, u32 slot, u32 n, u64 *pages)
 
 	*pages = 0;
 	while (slot < end && !err) {
-		mutex_lock(&heap->motion);
-		err = heap->dead ? -ENODEV : release_some(heap, &slot, end, pages);
-		mutex_unlock(&heap->motion);
+		scoped_guard(mutex, &heap->motion)
+			err = heap->dead ? -ENODEV : release_some(heap, &slot, end, pages);
 		cond_resched();
 		if (fatal_signal_pending(current))
 			err = -EINTR;
@@ -529,11 +553,10 @@ int mafc_remap_range(struct mafc_heap *heap, u32 from, u32 to, u32 n)
 {
 	u32 end = from + n, delta = to - from;
 	u64 dropped;
-	int err;
+	int err = 0;
 
-	mutex_lock(&heap->motion);
-	err = own_both(heap, from, end, delta);
-	mutex_unlock(&heap->motion);
+	scoped_guard(mutex, &heap->motion)
+		err = own_both(heap, from, end, delta);
 	if (err)
 		return err;
 	mafc_release_range(heap, to, n, &dropped);
