@@ -63,7 +63,7 @@ static size_t release_down_to(uint32_t keep)
 
 	while (extents_dirty > keep && (first = extent_longest())) {
 		pages = extent_remove(first);
-		if (!heap.os->release(byte_offset(first), byte_offset(pages))) {
+		if (!heap.os->release(page_address(first), byte_offset(pages))) {
 			extent_insert(first, pages, EXTENT_DIRTY);
 			break;
 		}
@@ -164,7 +164,7 @@ static void free_pages(uint32_t first, uint32_t pages)
 	if (unlikely(bytes >= heap.os->release_min)) {
 		/* Still tagged as in use: nobody else comes near. */
 		lock_drop(&large_lock);
-		clean = heap.os->release(byte_offset(first), bytes);
+		clean = heap.os->release(page_address(first), bytes);
 		lock_take(&large_lock);
 	}
 	map_bits(first, pages, false);

@@ -8,10 +8,8 @@
 struct os {
 	bool compacts;		/* the kernel drops free pages and clears page-map bits by itself */
 	size_t release_min;	/* free extents of so many bytes are released at once */
-	/* Drop large pages; the next touch finds zeros.  False: they may hold their contents. */
-	bool (*release)(size_t off, size_t len);
-	/* Give the memory of free small pages back; only where nobody @compacts. */
-	void (*purge)(size_t off, size_t len);
+	/* Drop pages, where it @compacts large ones only; the next touch finds zeros, or: false. */
+	bool (*release)(void *at, size_t len);
 	/* Move pages to another place of the large region; false: cannot. */
 	bool (*remap)(size_t from, size_t to, size_t len);
 	/* External fragmentation in per cent, -1: not known.  May be NULL. */

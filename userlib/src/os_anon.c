@@ -15,14 +15,9 @@
 #define EPOCH_MS	1000
 #define CALLS		32
 
-static bool anon_release(size_t off, size_t len)
+static bool anon_release(void *at, size_t len)
 {
-	return !madvise((char *)heap.large + off, len, MADV_DONTNEED);
-}
-
-static void anon_purge(size_t off, size_t len)
-{
-	madvise((char *)heap.small + off, len, MADV_DONTNEED);
+	return !madvise(at, len, MADV_DONTNEED);
 }
 
 static bool anon_remap(size_t from, size_t to, size_t len)
@@ -61,7 +56,6 @@ static const struct os anon = {
 	.compacts = TEST_COMPACTS,
 	.release_min = (size_t)64 << 20,
 	.release = anon_release,
-	.purge = anon_purge,
 	.remap = anon_remap,
 };
 

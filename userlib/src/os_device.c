@@ -28,10 +28,11 @@ static bool device_ioctl(unsigned long request, void *arg)
 	return ok;
 }
 
-static bool device_release(size_t off, size_t len)
+static bool device_release(void *at, size_t len)
 {
-	struct mafc_release arg = { .size = sizeof(arg), .offset = off, .length = len };
+	struct mafc_release arg = { .size = sizeof(arg), .length = len };
 
+	arg.offset = (uintptr_t)at - heap.large;
 	return device_ioctl(MAFC_IOC_RELEASE, &arg);
 }
 

@@ -135,7 +135,8 @@ static void purge_word(uint32_t word)
 		rest = ~(todo >> bit);
 		n = rest ? (unsigned)__builtin_ctzll(rest) : WORD;
 		mask = n == WORD ? ~0ULL : run_mask(n, bit);
-		heap.os->purge((word * (size_t)WORD + bit) << PAGE_SHIFT, (size_t)n << PAGE_SHIFT);
+		heap.os->release((char *)heap.small + ((word * (size_t)WORD + bit) << PAGE_SHIFT),
+				 (size_t)n << PAGE_SHIFT);
 		store(&dirty, dirty - n);
 		*d &= ~mask;
 	}

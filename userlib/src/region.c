@@ -127,7 +127,8 @@ bool region_upto(bool large, uint32_t pages)
 	unsigned id;
 
 	for (id = 0; id < RES_COUNT; id++)
-		if (id != RES_POOL && needs[id].large == large && !reserve_grow(id, bytes_for(id, pages)))
+		if (id != RES_POOL && needs[id].large == large &&
+		    !reserve_grow(id, bytes_for(id, pages)))
 			return false;
 	return true;
 }
