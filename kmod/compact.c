@@ -541,23 +541,16 @@ static u64 gain_count(struct mafc_heap *heap)
 	       atomic64_read(&heap->count[MAFC_N_DROPPED]);
 }
 
-/* To flush the TLBs is the better half of a mesh: see Unmapping an idle heap in design.rst. */
-static bool worth_unmapping(const struct worker *w)
-{
-	u64 gain = 0;
-	unsigned int i;
-
-	for (i = 0; i < KLASSES; i++)
-		if (w->klass[i].spans > 1)
-			gain += klass_gain(&w->klass[i]);
-	return gain > w->mapped / 16;
-}
-
 static void improve(struct worker *w)
 {
 	struct mafc_heap *heap = w->heap;
+	unsigned int i;
+	u64 gain = 0;
 
-	if (w->idle && worth_unmapping(w))
+	for (i = 0; i < KLASSES; i++)
+		gain += w->klass[i].spans > 1 ? klass_gain(&w->klass[i]) : 0;
+	/* To flush the TLBs is the better half of a mesh: see Unmapping an idle heap in design.rst. */
+	if (w->idle && gain > w->mapped / 16)
 		unmap_mapping_range(heap->inode->i_mapping, MAFC_OFF_SMALL,
 				    (loff_t)heap->pages[MAFC_SMALL] << PAGE_SHIFT, 1);
 	if (mesh_all(w))

@@ -125,16 +125,6 @@ static unsigned int level_down(const struct mafc_matcher *m, unsigned int k)
 	return bits ? w * 64 + fls64(bits) - 1 : 0;
 }
 
-/* Lowest level that has spans; 0: none. */
-static unsigned int level_lowest(const struct mafc_matcher *m)
-{
-	unsigned int w;
-
-	for (w = 0; w < 4; w++)
-		if (m->levels[w])
-			return w * 64 + __ffs64(m->levels[w]);
-	return 0;
-}
 
 static bool pick_dst(struct mafc_matcher *m)
 {
@@ -202,12 +192,10 @@ static unsigned int probe_level(const struct mafc_matcher *m)
 static u16 find_probe(struct mafc_matcher *m)
 {
 	unsigned int k = level_down(m, probe_level(m));
-	unsigned int budget = PROBES;
+	unsigned int budget = k ? PROBES : PROBES_ANYWAY, w;
 
-	if (!k) {
-		k = level_lowest(m);
-		budget = PROBES_ANYWAY;
-	}
+	for (w = 0; w < 4 && !k; w++)
+		k = m->levels[w] ? w * 64 + __ffs64(m->levels[w]) : 0;
 	for (; k && budget; k = level_down(m, k - 1)) {
 		unsigned int n = min_t(unsigned int, m->left[k], PROBES_LEVEL);
 

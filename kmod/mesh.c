@@ -314,22 +314,6 @@ static void mesh_publish(struct mesh *m)
 	mafc_frames_free(heap, m->geo.npages, m->first, m->from);
 }
 
-static int mesh_do(struct mesh *m)
-{
-	int err = mesh_merge(m);
-
-	if (err)
-		return err;
-	err = mafc_frames_take(m->heap, mafc_slot(MAFC_SMALL, m->src), m->geo.npages,
-			       m->first, m->from);
-	if (err) {
-		mesh_unmerge(m, BITMAP_WORDS);
-		return err;
-	}
-	mesh_redirect(m);
-	mesh_publish(m);
-	return 0;
-}
 
 static int mesh_try(struct mesh *m)
 {
@@ -344,9 +328,18 @@ static int mesh_try(struct mesh *m)
 		return -EAGAIN;
 	}
 	/* The library may have used them for something else before. */
-	err = same_geometry(m) ? mesh_do(m) : -EAGAIN;
-	if (!err)
+	err = same_geometry(m) ? mesh_merge(m) : -EAGAIN;
+	if (!err) {
+		err = mafc_frames_take(m->heap, mafc_slot(MAFC_SMALL, m->src), m->geo.npages,
+				       m->first, m->from);
+		if (err)
+			mesh_unmerge(m, BITMAP_WORDS);
+	}
+	if (!err) {
+		mesh_redirect(m);
+		mesh_publish(m);
 		mafc_count(m->heap, MAFC_N_MESHED, m->geo.npages);
+	}
 	span_shift(m->s, MAFC_SPAN_BUSY, err ? MAFC_SPAN_IDLE : MAFC_SPAN_MESHED,
 		   0, err ? 0 : MAFC_SPAN_ROOT);
 	span_shift(m->d, MAFC_SPAN_BUSY, MAFC_SPAN_IDLE, err ? 0 : MAFC_SPAN_ROOT, 0);
