@@ -216,20 +216,12 @@ MAFC_EXPORT void *API(reallocarray)(void *p, size_t n, size_t size)
 	return __builtin_mul_overflow(n, size, &bytes) ? fail(ENOMEM) : API(realloc)(p, bytes);
 }
 
-MAFC_EXPORT void API(cfree)(void *p)
-{
-	API(free)(p);
-}
+#define FREE(name, ...) \
+	MAFC_EXPORT void API(name)(void *p, ##__VA_ARGS__) { API(free)(p); }
 
-MAFC_EXPORT void API(free_sized)(void *p, size_t size UNUSED)
-{
-	API(free)(p);
-}
-
-MAFC_EXPORT void API(free_aligned_sized)(void *p, size_t align UNUSED, size_t size UNUSED)
-{
-	API(free)(p);
-}
+FREE(cfree)
+FREE(free_sized, size_t size UNUSED)
+FREE(free_aligned_sized, size_t align UNUSED, size_t size UNUSED)
 
 static bool power_of_two(size_t n)
 {
