@@ -61,7 +61,8 @@ static void add_sample(const struct site *s)
 	uint64_t at, to, end = s->addr + s->size, own = 0;
 	unsigned int live, part, i;
 
-	while (own < s->nframes && strstr(module(s->frames[own] - 1, &at), "/libmafc"))
+	while (own < s->nframes &&
+	       !strncmp(basename(module(s->frames[own] - 1, &at)), "libmafc", 7))
 		own++;
 	p->nframes = s->nframes - own;
 	memcpy(p->frames, s->frames + own, p->nframes * sizeof(*p->frames));
