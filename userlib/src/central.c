@@ -314,8 +314,8 @@ static void give_batch(struct batch *b, const struct size_class *c)
 	twice = span_clear(b->span, b->word, b->bits, &root);
 	b->bits = 0;
 	if (unlikely(twice))
-		misuse(b, "double free", span_block(b->span, b->word * 64 +
-						    __builtin_ctzll(twice)));
+		misuse(b, "double free", (void *)(span_address(b->span) + (uintptr_t)c->size *
+						  (b->word * 64 + __builtin_ctzll(twice))));
 	if (unlikely(load(&root->block_size) != c->size))
 		return;		/* misuse, reported */
 	make_listed(k, root, c);	/* another one, if it was meshed in between */

@@ -107,7 +107,7 @@ static uint32_t take_pages(uint32_t pages, uint32_t align, bool *zero)
 	/* Short of address space: what is clean can be merged. */
 	if (!at && release_down_to(0))
 		at = find_clean(pages, align);
-	surplus_taken(&surplus, extents_dirty);
+	surplus.low = MIN(surplus.low, extents_dirty);
 	if (at) {
 		take(at, pages);
 		store(&heap.meta->large_allocs, heap.meta->large_allocs + 1);

@@ -58,16 +58,11 @@ void pool_free(void *p, size_t bytes);
 
 /* Free memory to be given back, where only we do: half of what was free all through an epoch. */
 struct surplus {
-	uint32_t low;	/* fewest that were free in this epoch */
+	uint32_t low;	/* fewest that were free in this epoch; kept by who takes some */
 	uint32_t calls;	/* to look at the clock now and then only */
 	uint64_t until;	/* end of the epoch, in milliseconds */
 };
 
-static inline void surplus_taken(struct surplus *s, uint32_t pages)
-{
-	s->low = MIN(s->low, pages);
-}
-
-/* @pages are free, after some were taken (above) or freed: how many of them are to be released. */
+/* @pages are free, after some were freed: how many of them are to be released. */
 uint32_t surplus_freed(struct surplus *s, uint32_t pages);
 #endif

@@ -47,7 +47,7 @@ static void mark_used(uint32_t word, uint64_t mask)
 	if (!heap.os->compacts) {
 		store(&dirty, dirty - count_bits(*d & mask));
 		*d |= mask;
-		surplus_taken(&surplus, dirty);
+		surplus.low = MIN(surplus.low, dirty);
 	}
 }
 

@@ -49,11 +49,6 @@ static inline struct mafc_span *span_of(const void *p, unsigned pages)
 	return pages > 1 ? s - load(&s->head) : s;
 }
 
-static inline void *span_block(const struct mafc_span *s, unsigned n)
-{
-	return (void *)(span_address(s) + (uintptr_t)n * classes[load(&s->size_class)].size);
-}
-
 /* Class of what lies in the small region; 0: no block.  Pages with chosen blocks hide it. */
 static inline unsigned class_at(const void *p)
 {
