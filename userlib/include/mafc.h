@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * mafc.h - what libmafc.so offers beside the malloc interface of glibc
- *
  * Preloading the library is enough; a program need not include this. Declared weak (#pragma weak
  * mafc_get_fragmentation), the symbols are NULL where the library is not there.
  */

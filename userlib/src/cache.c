@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * cache.c - a thread's own blocks: refill, overflow, size, end
- *
  * Bins double each time they run empty or over, while the thread's budget lasts.  Every few slow
  * calls one other bin is looked at, and emptied if it has not moved.  After its destructor has run,
  * and while its cache is set up, a thread goes without: a bin of no slots sends every call here.

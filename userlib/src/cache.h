@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * cache.h - a thread's own blocks; the common malloc and free in full
- *
  * A bin is a stack with a NULL below, so that a pop needs no other check for emptiness.  A thread
  * without a cache has bins that are both empty and full.  The owner says, with plain stores, when
  * it is in the middle of something: others empty its cache when it sleeps (cache_idle.c).

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * cache_idle.c - emptying the caches of threads that sleep
- *
  * An asymmetric Dekker handshake.  The owner stores my.busy, then loads my.bins; we store my.bins =
  * no_bins, then load my.busy.  One must see the other's store: the full barrier that this needs on
  * the owner's side is put there by us, with membarrier(2).  A thread that was stopped in the middle

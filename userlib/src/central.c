@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * central.c - what all threads share of a class: its spans with free blocks
- *
  * Spans are listed by how full they are, which is looked at again when they come up.  Refills take
  * the fullest that are worth the trouble, with a sixteenth of their blocks free: what is nearly
  * empty gets the time to become empty.  A span is ATTACHED only while blocks are taken from it, so
@@ -255,8 +254,7 @@ void central_settle(bool all)
 		k = &centrals[cls];
 		do {
 			lock_take(&k->lock);
-			n = all || k->npassed == k->seen ?
-			    MIN(k->npassed, 64U) : 0;
+			n = all || k->npassed == k->seen ? MIN(k->npassed, 64U) : 0;
 			k->npassed -= n;
 			k->seen = k->npassed;
 			memcpy(blocks, passed[cls] + k->seen, n * sizeof(*blocks));

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * classes.c - block sizes
- *
  * The fewer blocks a span has, the likelier it can be dropped or meshed: so it is one page where 8
  * blocks fit.  Above, spans of 2 to 32 pages hold 15 down to 8: at most 6 % of a block are unused.
  */

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * cxx.c - operator new and delete, by their mangled names
- *
  * Built with -fexceptions, as bad_alloc passes through.  The C++ library is not linked, and may be
  * loaded later, out of our sight.  A program that has none, but brings the operators, is ended.
  * The nothrow forms of new are the C++ library's: they call these, and catch; C cannot.

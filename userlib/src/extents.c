@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * extents.c - runs of large pages: tags, and bins by size
- *
  * Good fit in constant time after M. Masmano et al., "TLSF" (ECRTS'04): bins of one size below 32
  * pages, then 16 per doubling, and a bitmap of those with anything.  Only the first extent of the
  * bin that the size itself falls into is tried; in higher bins all fit.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * init.c - the start of the heap, and a fork
- *
  * The first call comes from the dynamic loader, before any constructor has run and before libc
  * knows the environment: nothing here may rely on either.
  */

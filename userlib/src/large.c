@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * large.c - blocks of whole pages
- *
  * Extents with boundary tags (D. Knuth, TAOCP 1, 2.5).  What was in use before ("dirty") is
  * preferred, as its pages are likely to be there, and not merged with what still reads as zeros.
  */

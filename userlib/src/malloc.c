@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * malloc.c - malloc, free and their like
- *
  * Valgrind and others replace the functions that they know.  Those that they may not know call
  * these, so that no block gets past them.
  */

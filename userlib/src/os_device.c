@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * os_device.c - the backend on /dev/mafc
- *
  * The device is closed once the regions are mapped, as programs close what they did not open.  The
  * rare ioctl opens it again, and does without where that fails.  System calls are made by number:
  * those of libc are cancellation points.

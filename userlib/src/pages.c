@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * pages.c - which pages of the small region are in use
- *
  * First fit on the page map, so that descriptors and page tables stay dense.  We alone set bits;
  * the kernel clears those of spans that it dissolved, at any time: the scan before growth finds it.
  * A run, a power of two, lies within one word of the map.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * sites.c - who has what is live: call stacks of chosen blocks
- *
  * Blocks are chosen, not calls: each byte that comes from the central lists is as likely as any
  * other, and a block stays chosen while it goes from bin to program and back, whoever has it.  The
  * common malloc and free know nothing of that: in a bin, NULL stands for a chosen block, and a page

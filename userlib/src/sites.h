@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * sites.h - chosen blocks, and the call stacks of who has them (MAFC_SITES)
- *
  * The table is the library's own; mafc(1) finds it by struct mafc_meta, and reads it from outside.
  */
 #ifndef MAFC_SITES_H
