@@ -39,8 +39,9 @@ static struct place {
 	uint64_t frames[SITES_FRAMES];
 	unsigned int nframes;
 	double of[FIGURES];
-} *places, total;
+} places[SITES_MAX], total;
 static size_t nplaces;
+static struct sites table, again;
 static Dwfl *dwfl;
 
 /* The file that an address lies in, and its offset there. */
@@ -91,26 +92,20 @@ static void copy(void *to, uint64_t addr, size_t len)
 }
 
 /* Twice, as nothing is stopped: what was the same both times, and is not being written, is true. */
-static void read_samples(struct sites *t, uint64_t addr)
+static void read_samples(uint64_t addr)
 {
 	const size_t head = offsetof(struct sites, records);
-	struct site *again, *s;
-	size_t size;
+	const struct site *s = table.records;
 
-	copy(t, addr, head);
-	if (t->magic != SITES_MAGIC || !t->interval || !t->used || t->used > SITES_MAX)
+	copy(&table, addr, head);
+	if (table.magic != SITES_MAGIC || table.used > SITES_MAX)
 		errx(FAILED, "process %d: its library is of another version", opt.pid);
-	size = t->used * sizeof(*s);
-	again = grow(NULL, size);
-	places = grow(NULL, t->used * sizeof(*places));
-	memset(places, 0, t->used * sizeof(*places));
-	copy(t->records, addr + head, size);
-	copy(again, addr + head, size);
-	for (s = t->records + 1; s < t->records + t->used; s++)
+	copy(table.records, addr + head, table.used * sizeof(*s));
+	copy(again.records, addr + head, table.used * sizeof(*s));
+	for (; s < table.records + table.used; s++)
 		if (s->nframes && s->nframes <= SITES_FRAMES && s->size && s->seq % 2 == 0 &&
-		    !memcmp(s, again + (s - t->records), sizeof(*s)))
+		    !memcmp(s, again.records + (s - table.records), sizeof(*s)))
 			add_sample(s);
-	free(again);
 }
 
 static int by_stack(const void *a, const void *b)
@@ -189,7 +184,6 @@ int cmd_sites(void)
 		.find_elf = dwfl_linux_proc_find_elf,
 		.find_debuginfo = dwfl_standard_find_debuginfo,
 	};
-	struct sites *t = grow(NULL, sizeof(*t));
 	struct mafc_meta meta;
 
 	die_if(heap_walk(opt.pid, &meta, note_page), opt.pid);
@@ -198,11 +192,11 @@ int cmd_sites(void)
 	dwfl = dwfl_begin(&callbacks);
 	if (!dwfl || dwfl_linux_proc_report(dwfl, opt.pid) || dwfl_report_end(dwfl, NULL, NULL))
 		errx(FAILED, "process %d: its mappings cannot be read", opt.pid);
-	read_samples(t, meta.sites);
+	read_samples(meta.sites);
 	begin(NULL, '{');
-	put("interval", 'B', t->interval);
+	put("interval", 'B', table.interval);
 	put("samples", 0, nplaces);
-	put("lost", 0, t->lost);
+	put("lost", 0, table.lost);
 	put("live", 'B', total.of[LIVE]);
 	put("pinned", 'B', total.of[PINNED]);
 	put("sparse_pages", 'B', sparse);
