@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * buddy.c - a buddy system over page offsets, with lazy coalescing
- * Between calls a page is in at most one free block; its used bit is clear exactly if it is in
- * one.
- */
+/* buddy.c - see buddy.h; a page is in one free block, or none and its used bit is set */
 #include "buddy.h"
 
 /* Runs of bits are powers of two in length and aligned: a part of one word or whole words. */

@@ -215,11 +215,8 @@ static void note_drop(struct worker *w, u32 slot, u32 head, const struct mafc_sp
 	if (w->drop.n == MAFC_MOTION_MAX)
 		mafc_drop_flush(w->heap, &w->drop);
 	w->drop.p[w->drop.n++] = (struct mafc_drop_page){
-		.slot = slot,
-		.head = head,
-		.block_size = seen ? seen->block_size : 0,
-		.nblocks = seen ? seen->nblocks : 0,
-		.npages = seen ? seen->npages : 0,
+		.slot = slot, .head = head, .block_size = seen ? seen->block_size : 0,
+		.nblocks = seen ? seen->nblocks : 0, .npages = seen ? seen->npages : 0,
 	};
 }
 
@@ -453,8 +450,7 @@ static bool klass_busy(const struct worker *w, const struct klass *c)
 
 	for (i = 0; i < MAFC_CLASSES_MAX; i++)
 		if (w->asked[i].block_size == c->block_size)
-			return w->asked[i].allocs * c->npages >
-			       klass_gain(c) * c->nblocks / 2;
+			return w->asked[i].allocs * c->npages > klass_gain(c) * c->nblocks / 2;
 	return false;
 }
 
@@ -645,8 +641,7 @@ static bool sample_requests(struct worker *w, struct mafc_pfm_sample *sample)
 		return false;
 	}
 	sample->entropy_q16 = mafc_pfm_entropy(delta, classes);
-	sample->free_rate_q16 = allocs + n ?
-				div64_u64(n * MAFC_PFM_ONE, allocs + n) :
+	sample->free_rate_q16 = allocs + n ? div64_u64(n * MAFC_PFM_ONE, allocs + n) :
 				MAFC_PFM_ONE / 2;
 	return true;
 }

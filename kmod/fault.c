@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * fault.c - page faults, copy on write after fork, and the mappings
- * Page-table entries are made with leaf->sem held for reading, but for a write in copy-on-write
- * mode: then the mm maps the page, which is returned with a reference.
- */
+/* fault.c - page faults, copy on write after fork: see The heap table and Fork in design.rst */
 #include <linux/mmu_notifier.h>
 #include <linux/pagemap.h>
 #include "mafc.h"
@@ -16,8 +12,7 @@ struct fault {
 	u32 slot;
 	unsigned int i;
 	bool write;
-	/* The frame that the slot was found, or made, exclusive with. */
-	struct page *owned;
+	struct page *owned;	/* the frame that the slot was found, or made, exclusive with */
 	struct mafc_batch batch;
 };
 
@@ -97,7 +92,7 @@ static vm_fault_t fault_map(struct fault *f)
 	return VM_FAULT_NOPAGE;
 }
 
-/* A first write after fork: the mm makes the entry, which is writable then. */
+/* A first write after fork: the mm, given a reference, makes the entry, which is writable then. */
 static vm_fault_t fault_map_write(struct fault *f, unsigned long e)
 {
 	struct page *page = mafc_entry_page(e);
@@ -382,10 +377,7 @@ static void mafc_vm_open(struct vm_area_struct *vma)
 	if (!child)
 		child = fork_heap(heap, vma->vm_mm);
 	vma->vm_private_data = child;
-	/*
-	 * Without a heap, or with a part of one, nothing must be there: fork is
-	 * about to copy the parent's page-table entries, which this prevents.
-	 */
+	/* Nothing must be there then: this prevents that fork copies the page-table entries. */
 	if (!child || child->dead)
 		vm_flags_set(vma, VM_WIPEONFORK);
 	if (!child)

@@ -125,7 +125,6 @@ static unsigned int level_down(const struct mafc_matcher *m, unsigned int k)
 	return bits ? w * 64 + fls64(bits) - 1 : 0;
 }
 
-
 static bool pick_dst(struct mafc_matcher *m)
 {
 	unsigned int k = level_down(m, MAFC_MATCHER_BLOCKS_MAX - 1);
@@ -170,10 +169,7 @@ static u16 find_subset(struct mafc_matcher *m, u16 places)
 	return found;
 }
 
-/*
- * The highest level at which a random span fits with odds of 1 to PROBE_ODDS: k random ones of n
- * blocks are among f free ones with probability f/n * (f-1)/(n-1) ..., k factors.
- */
+/* Most live blocks that fit at 1 to PROBE_ODDS: f/n * (f-1)/(n-1) ..., k factors; f of n free. */
 static unsigned int probe_level(const struct mafc_matcher *m)
 {
 	unsigned int room = m->nblocks - m->dst_live;
@@ -257,10 +253,7 @@ int mafc_matcher_reset(struct mafc_matcher *m, unsigned int nblocks)
 	return valid ? 0 : -EINVAL;
 }
 
-/*
- * 0; -EINVAL for a span that is empty, full, or has bits beyond its end; -ENOSPC; -EBUSY:
- * sealed.
- */
+/* 0; -EINVAL: a span that is empty, full, or has bits beyond its end; -ENOSPC; -EBUSY: sealed. */
 int mafc_matcher_add(struct mafc_matcher *m, u32 id, const u64 bits[4])
 {
 	unsigned int live = 0, w;
@@ -290,10 +283,7 @@ int mafc_matcher_add(struct mafc_matcher *m, u32 id, const u64 bits[4])
 	return 0;
 }
 
-/*
- * The next pair; without mafc_matcher_done() after it, it counts as failed. False: no pair is
- * left or found; or, with @m->paused set, a fraction of a millisecond was too short: call again.
- */
+/* The next pair, failed if not mafc_matcher_done(). False: no more; or @m->paused: call again. */
 bool mafc_matcher_next(struct mafc_matcher *m, u32 *dst, u32 *src)
 {
 	u64 stop = m->steps + STEPS_MAX;

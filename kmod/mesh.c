@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * mesh.c - spans: dropping, meshing and dissolving them, with heap->motion held
- * The process may write nonsense to the descriptors at any time: each field is read once and
- * checked, and loops and copies are bounded by that. The steps are those of design.rst.
- */
+/* mesh.c - drop, mesh, dissolve spans with heap->motion held: see Hostile metadata in design.rst */
 #include <linux/page_ref.h>
 #include "mafc.h"
 #include "trace.h"
@@ -138,8 +134,7 @@ struct mesh {
 	struct mafc_span geo;		/* geometry of both, checked */
 	u64 bits[BITMAP_WORDS];		/* blocks of @src live when it began */
 	u64 live[BITMAP_WORDS];		/* those that still are */
-	/* Where the ring of each page of @src starts in the motion; the end. */
-	u16 first[MAFC_SPAN_PAGES_MAX + 1];
+	u16 first[MAFC_SPAN_PAGES_MAX + 1];	/* where the rings of @from start in motion; end */
 	struct page *to[MAFC_SPAN_PAGES_MAX];	/* frames of @dst */
 	struct page *from[MAFC_SPAN_PAGES_MAX];	/* and @src */
 };
@@ -314,7 +309,6 @@ static void mesh_publish(struct mesh *m)
 	mafc_frames_free(heap, m->geo.npages, m->first, m->from);
 }
 
-
 static int mesh_try(struct mesh *m)
 {
 	int err = same_geometry(m) ? mesh_check(m) : -EINVAL;
@@ -347,10 +341,8 @@ static int mesh_try(struct mesh *m)
 }
 
 /*
- * Puts the blocks of span @src onto the pages of @dst; sleeps. Return: 0; -EAGAIN if they are in
- * use or do not fit (any longer); -EBUSY if pages are pinned or shared with a forked process;
- * -E2BIG if a frame would get too many slots; -EXDEV: on different nodes; -EINVAL: nonsense;
- * -ENOMEM.
+ * Puts the blocks of span @src onto the pages of @dst; sleeps. 0; -EAGAIN: in use, or no fit (now);
+ * -EBUSY: pinned or shared; -E2BIG: too many slots; -EXDEV: other node; -EINVAL: nonsense; -ENOMEM.
  */
 int mafc_mesh(struct mafc_heap *heap, u32 dst, u32 src)
 {
@@ -443,10 +435,7 @@ static int dissolve_busy(struct mafc_heap *heap, u32 span, const struct mafc_spa
 	return 0;
 }
 
-/*
- * Ends a root whose blocks are all free, and its ring; sleeps. Return: 0; -EAGAIN if it is in
- * use; -EBUSY if pages are pinned or shared with a forked process; -EINVAL for nonsense.
- */
+/* Ends an empty root and its ring; sleeps. 0; -EAGAIN: in use; -EBUSY: pinned, shared; -EINVAL. */
 int mafc_dissolve(struct mafc_heap *heap, u32 span)
 {
 	struct mafc_span *s = mafc_span(heap, span, true);

@@ -12,10 +12,7 @@
 /* Leaves of one motion that faults may be using, one after the other, before it is called off. */
 #define MARK_TRIES	8
 
-/*
- * Notes one slot that is to be put in motion. Return: 0; -ENOENT if it is empty; -EBUSY if its leaf
- * is shared or it is noted already (descriptors may name a page twice); -E2BIG if too many are.
- */
+/* Notes a slot for motion: 0; -ENOENT: empty; -EBUSY: noted already, or leaf shared; -E2BIG. */
 int mafc_motion_add(struct mafc_heap *heap, u32 slot)
 {
 	struct mafc_motion *mo = &heap->mo;
@@ -41,10 +38,7 @@ int mafc_motion_add(struct mafc_heap *heap, u32 slot)
 	return 0;
 }
 
-/*
- * All slots of a frame, or none; if @cow, also of a shared one, which may sleep. Return: 0;
- * -EBUSY if it is shared; -ENOMEM; else as mafc_motion_add().
- */
+/* All slots of a frame or none. Shared: -EBUSY, unless @cow: may sleep, -ENOMEM. Else as above. */
 int mafc_motion_ring(struct mafc_heap *heap, u32 slot, bool cow)
 {
 	unsigned int first = heap->mo.n;
@@ -130,10 +124,8 @@ static void mark_leaf(struct mafc_motion *mo, unsigned int i)
 }
 
 /*
- * Lets all slots say MOVING, so that faults wait from here on; those that saw an entry before hold
- * leaf->sem for reading, and are through. @held is locked already, and is let go. If not @wait, the
- * sems of other leaves are only tried. Return: NULL; or a leaf whose sem is taken, before which
- * others may have been marked.
+ * Lets all slots say MOVING, see step 2 in design.rst. @held is locked already, and is let go. If
+ * not @wait, other sems are only tried. Return: NULL; or, some being marked, a leaf with sem taken.
  */
 static struct mafc_leaf *motion_mark(struct mafc_motion *mo, struct mafc_leaf *held, bool wait)
 {
@@ -187,10 +179,8 @@ static void motion_unmap(struct mafc_heap *heap)
 }
 
 /*
- * Puts the slots noted in motion, for frames that are going to be frozen; sleeps. They are unmapped
- * first, so that nobody waits for that: who maps one again before it is in motion has a reference,
- * and it will not freeze. Return: 0, and mafc_motion_end() must follow without sleeping; or -EBUSY,
- * and nothing is noted any longer.
+ * Puts the slots noted in motion, unmapped first, for frames that are going to be frozen; sleeps.
+ * Return: 0: mafc_motion_end() must follow without sleeping; or -EBUSY: nothing is noted any more.
  */
 int mafc_motion_start(struct mafc_heap *heap)
 {
@@ -228,10 +218,7 @@ void mafc_motion_end(struct mafc_heap *heap)
 	heap->mo.n = 0;
 }
 
-/*
- * Makes sure, once it is in motion, that nobody else uses a frame. A locked page counts as pinned:
- * see step 3 in design.rst. If true, no reference can be taken until page_ref_unfreeze(page, 1).
- */
+/* Step 3 in design.rst: a locked page is pinned. True: no reference until page_ref_unfreeze(). */
 bool mafc_motion_freeze(struct mafc_heap *heap, struct page *page)
 {
 	if (page_ref_freeze(page, 1)) {
@@ -244,9 +231,8 @@ bool mafc_motion_freeze(struct mafc_heap *heap, struct page *page)
 }
 
 /*
- * Puts @n slots from @slot on, and their rings, in motion, and freezes the frames: then without
- * sleeping mafc_frames_free() must follow. @first: where the ring of each begins; and the end.
- * Return: 0; -EBUSY if one is pinned; else as mafc_motion_ring() and mafc_motion_start().
+ * Puts @n slots and their rings in motion and freezes the frames: 0, mafc_frames_free() must follow
+ * without sleeping; or as mafc_motion_ring(). @first: where the ring of each begins; and the end.
  */
 int mafc_frames_take(struct mafc_heap *heap, u32 slot, unsigned int n, u16 first[],
 		     struct page *page[])
@@ -297,7 +283,6 @@ static bool still_moving(struct mafc_leaf *leaf, unsigned int i)
 	return smp_load_acquire(&leaf->entry[i]) & MAFC_E_MOVING;
 }
 
-
 /* Waits for a page in motion, with a reference to the leaf and mmap_lock or a VMA lock at most. */
 void mafc_motion_wait(struct mafc_heap *heap, struct mafc_leaf *leaf, unsigned int i)
 {
@@ -329,10 +314,7 @@ static void motion_retarget(struct mafc_heap *heap, struct page *new)
 		mafc_motion_set(heap, i, (unsigned long)new | (mo->s[i].entry & MAFC_E_MESHED));
 }
 
-/*
- * Moves a frame, not of the meta region, to another of its node, taken with @gfp, see
- * mafc_pool_take(). Return: 0; -EBUSY if it is pinned or shared; -ENOENT; -ENOMEM; -E2BIG.
- */
+/* To another frame of its node; not meta. 0; -EBUSY: pinned or shared; -ENOENT; -ENOMEM; -E2BIG. */
 int mafc_relocate(struct mafc_heap *heap, u32 slot, gfp_t gfp)
 {
 	struct page *page = mafc_entry_page(mafc_entry_held(heap, slot));
@@ -392,10 +374,7 @@ static int cow_copy(struct mafc_heap *heap, u32 slot, struct mafc_batch *batch, 
 	return 0;
 }
 
-/*
- * Gives a heap a frame of its own: 0 or -ENOMEM. Takes heap->motion; may sleep. @owned: the
- * frame, exclusive until the next fork or until the slot points at another; or NULL.
- */
+/* 0 or -ENOMEM; takes heap->motion. @owned: exclusive until fork or another is there; or NULL. */
 int mafc_cow_break(struct mafc_heap *heap, u32 slot,
 		   const struct vm_area_struct *vma, struct page **owned)
 {
@@ -461,10 +440,7 @@ static int release_some(struct mafc_heap *heap, u32 *slot, u32 end, u64 *pages)
 	return 0;
 }
 
-/*
- * Drops @n pages of the large region, pinned or not; @pages: how many there were. Takes
- * heap->motion again and again. Return: 0; -ENOMEM; -ENODEV; -EINTR on a fatal signal.
- */
+/* Drops @n large pages, even pinned; @pages: what there was. 0; -ENOMEM; -ENODEV; -EINTR: fatal. */
 int mafc_release_range(struct mafc_heap *heap, u32 slot, u32 n, u64 *pages)
 {
 	u32 end = slot + n;
@@ -509,10 +485,7 @@ static int own_both(struct mafc_heap *heap, u32 from, u32 end, u32 delta)
 	return err ? err : own_range(heap, from + delta, end + delta, true);
 }
 
-/*
- * Moves at most half of MAFC_MOTION_MAX slots, of one leaf on either side. What a fault filled
- * ahead goes; empty slots are kept empty by an entry that says MOVING and nothing else.
- */
+/* Half of MAFC_MOTION_MAX slots at most, in one leaf each way; what a fault filled ahead goes. */
 static void remap_some(struct mafc_heap *heap, u32 *slot, u32 end, u32 delta)
 {
 	struct page *ahead[MAFC_MOTION_MAX / 2];
@@ -545,10 +518,7 @@ static void remap_some(struct mafc_heap *heap, u32 *slot, u32 end, u32 delta)
 		mafc_frame_put(heap->pool, ahead[--k], 1);
 }
 
-/*
- * Moves @n pages of the large region to @to, dropping what is there; takes heap->motion again
- * and again. Return: 0; -ENOMEM or -ENODEV, with nothing moved; -EINTR on a fatal signal.
- */
+/* Moves @n large pages, drops what is at @to. 0; -ENOMEM, -ENODEV: nothing moved; -EINTR: fatal. */
 int mafc_remap_range(struct mafc_heap *heap, u32 from, u32 to, u32 n)
 {
 	u32 end = from + n, delta = to - from;

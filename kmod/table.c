@@ -84,8 +84,7 @@ struct mafc_leaf *mafc_leaf_exclusive(struct mafc_heap *heap, u32 slot)
 	guard(rcu)();
 	leaf = xa_load(&heap->leaves, key);
 	/* A fault stores its copy before it leaves a leaf: one user and still ours is exclusive. */
-	if (!leaf || atomic_read_acquire(&leaf->users) != 1 ||
-	    !mafc_leaf_current(heap, slot, leaf))
+	if (!leaf || atomic_read_acquire(&leaf->users) != 1 || !mafc_leaf_current(heap, slot, leaf))
 		return NULL;
 	c->key = key;
 	c->leaf = leaf;

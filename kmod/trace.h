@@ -8,8 +8,7 @@
 #include <linux/tracepoint.h>
 
 TRACE_EVENT(mafc_fault,
-	TP_PROTO(u32 slot, bool write, unsigned int mapped),
-	TP_ARGS(slot, write, mapped),
+	TP_PROTO(u32 slot, bool write, unsigned int mapped), TP_ARGS(slot, write, mapped),
 	TP_STRUCT__entry(__field(u32, slot) __field(bool, write) __field(unsigned int, mapped)),
 	TP_fast_assign(__entry->slot = slot; __entry->write = write; __entry->mapped = mapped;),
 	TP_printk("region=%u page=%u write=%d mapped=%u", __entry->slot >> 30,
@@ -17,8 +16,7 @@ TRACE_EVENT(mafc_fault,
 );
 
 TRACE_EVENT(mafc_chunk,
-	TP_PROTO(unsigned int order, unsigned int gone, bool taken),
-	TP_ARGS(order, gone, taken),
+	TP_PROTO(unsigned int order, unsigned int gone, bool taken), TP_ARGS(order, gone, taken),
 	TP_STRUCT__entry(__field(unsigned int, order) __field(unsigned int, gone)
 			 __field(bool, taken)),
 	TP_fast_assign(__entry->order = order; __entry->gone = gone; __entry->taken = taken;),
@@ -28,8 +26,7 @@ TRACE_EVENT(mafc_chunk,
 
 /* A page in motion: why, which, for how long, and what came of it. */
 DECLARE_EVENT_CLASS(mafc_motion,
-	TP_PROTO(u32 slot, u32 target, int result),
-	TP_ARGS(slot, target, result),
+	TP_PROTO(u32 slot, u32 target, int result), TP_ARGS(slot, target, result),
 	TP_STRUCT__entry(__field(u32, slot) __field(u32, target) __field(int, result)),
 	TP_fast_assign(__entry->slot = slot; __entry->target = target; __entry->result = result;),
 	TP_printk("region=%u page=%u target=%u result=%d", __entry->slot >> 30,
@@ -44,10 +41,8 @@ MAFC_MOTION_EVENT(mafc_move);
 MAFC_MOTION_EVENT(mafc_drop);
 
 TRACE_EVENT(mafc_wait,
-	TP_PROTO(u64 ns),
-	TP_ARGS(ns),
-	TP_STRUCT__entry(__field(u64, ns)),
-	TP_fast_assign(__entry->ns = ns;),
+	TP_PROTO(u64 ns), TP_ARGS(ns),
+	TP_STRUCT__entry(__field(u64, ns)), TP_fast_assign(__entry->ns = ns;),
 	TP_printk("ns=%llu", __entry->ns)
 );
 
@@ -59,13 +54,9 @@ TRACE_EVENT(mafc_predict,
 			 __field(u32, entropy) __field(u32, free_rate) __field(u64, pages)
 			 __field(u32, high_ppm) __field(u32, steps)),
 	TP_fast_assign(
-		__entry->pid = pid;
-		__entry->state = f->state;
-		__entry->frag = s->frag;
-		__entry->entropy = s->entropy_q16;
-		__entry->free_rate = s->free_rate_q16;
-		__entry->pages = s->heap_pages;
-		__entry->high_ppm = f->high_ppm;
+		__entry->pid = pid; __entry->state = f->state; __entry->frag = s->frag;
+		__entry->entropy = s->entropy_q16; __entry->free_rate = s->free_rate_q16;
+		__entry->pages = s->heap_pages; __entry->high_ppm = f->high_ppm;
 		__entry->steps = f->steps;
 	),
 	TP_printk("pid=%d state=%u fragmentation=%u entropy=%u free_rate=%u pages=%llu high_ppm=%u steps=%u",

@@ -2,26 +2,9 @@
 /*
  * mafc.h - the interface between the M-AFC kernel module and user space
  *
- * DOC: overview
- *
- * /dev/mafc gives a process (an mm, not a file descriptor) one heap: a header page, two page maps
- * and a descriptor per small page, written by the library and in part by the kernel; pages of
- * spans of small blocks, which are meshed, moved and dropped; and pages of large blocks, which are
- * moved and dropped.  The order of calls is open(), MAFC_IOC_SETUP, three times mmap(MAP_SHARED),
- * close().  A page may be touched only while its bit in the page map is set; else SIGBUS, once the
- * kernel has taken it away.  Documentation/uapi.rst has it all.
- *
- * DOC: spans
- *
- * A span is a run of small pages with blocks of one size.  Its descriptor is that of its first
- * page; those of the others say MAFC_SPAN_TAIL and how far the first one is.  The state word
- * changes by compare-and-swap only; who may make which change, and how blocks are allocated and
- * freed, is in Documentation/uapi.rst, The span protocol.
+ * Documentation/uapi.rst explains it: heaps, regions, page maps, the span protocol.
  *
  * DOC: errors
- *
- * Every structure starts with its own size and with flags, 0 unless said; padding is 0.  The
- * kernel takes older (shorter) and newer (longer) ones whose unknown part is zero.
  *
  *   ENOTTY   no such ioctl
  *   EINVAL   an unknown flag, non-zero padding, a value out of range, a structure shorter than
@@ -35,8 +18,7 @@
  *   ENOMEM   no memory, or over the limit of the memory cgroup
  *   EINTR    a signal arrived; what had been done stays done
  *
- * An ioctl that fails has changed nothing, with these exceptions: EINTR as said; MAFC_IOC_RELEASE
- * with ENOMEM may have dropped a part of the range.
+ * What fails has changed nothing, but with EINTR; RELEASE with ENOMEM may have dropped a part.
  */
 #ifndef _UAPI_MAFC_H
 #define _UAPI_MAFC_H
@@ -96,10 +78,7 @@ struct mafc_class_count {
 
 #define MAFC_META_MAGIC		0x4346414dU	/* "MAFC" */
 
-/*
- * The header, at the start of the meta region.  Counters are published from time to time and only
- * grow, @large_live excepted.  Nothing that matters for correctness depends on them.
- */
+/* The start of the meta region.  Counters, published now and then, only grow, but @large_live. */
 struct mafc_meta {
 	__u32 magic;			/* MAFC_META_MAGIC, set last by the library */
 	__u32 nclasses;			/* entries of @classes in use */
@@ -193,10 +172,7 @@ struct mafc_release {
 	__aligned_u64 released;		/* out: bytes dropped */
 };
 
-/*
- * MAFC_IOC_REMAP: move pages within the large region, without copying.  What was at @to is lost;
- * @from reads as zeros.
- */
+/* MAFC_IOC_REMAP: move large pages without copying.  What was at @to is lost; @from reads as 0. */
 struct mafc_remap {
 	__u32 size;
 	__u32 flags;
