@@ -68,8 +68,7 @@ struct worker {
 	u32 root[MAFC_SPANS_PER_PAGE];	/* roots without live blocks */
 	unsigned int roots;
 	struct mafc_span span[MAFC_SPANS_PER_PAGE];	/* copy of descriptors */
-	/* Entries of their pages, and of the tails of the last of them. */
-	unsigned long entry[MAFC_SPANS_PER_PAGE + MAFC_SPAN_PAGES_MAX];
+	unsigned long entry[MAFC_SPANS_PER_PAGE + MAFC_SPAN_PAGES_MAX];	/* theirs, and last tails */
 };
 
 static struct task_struct *compactor;

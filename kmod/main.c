@@ -255,11 +255,9 @@ static long mafc_ioctl(struct file *file, unsigned int cmd, unsigned long ptr)
 	/* Where the answer cannot be written, nothing shall be done. */
 	if (copy_to_user(user, &arg, min_t(size_t, size, op->size)))
 		return -EFAULT;
-	if (op->heap) {
-		heap = mafc_heap_find(current->mm);
-		if (!heap)
-			return -ENODEV;
-	}
+	heap = op->heap ? mafc_heap_find(current->mm) : NULL;
+	if (op->heap && !heap)
+		return -ENODEV;
 	err = op->fn(file, heap, &arg);
 	if ((!err || err == -EINTR) && copy_to_user(user, &arg, min_t(size_t, size, op->size)))
 		return -EFAULT;
@@ -300,10 +298,8 @@ static int __init mafc_init(void)
 	if (err)
 		goto pools;
 	err = misc_register(&mafc_device);
-	if (err)
-		goto compactor;
-	return 0;
-compactor:
+	if (!err)
+		return 0;
 	mafc_compactor_stop();
 pools:
 	mafc_pools_exit();

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* mesh.c - drop, mesh, dissolve spans with heap->motion held: see Hostile metadata in design.rst */
-#include <linux/page_ref.h>
 #include "mafc.h"
 #include "trace.h"
 

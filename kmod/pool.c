@@ -7,7 +7,6 @@
 #include <linux/gfp.h>
 #include <linux/highmem.h>
 #include <linux/mempolicy.h>
-#include <linux/page_ref.h>
 #include "mafc.h"
 #include "trace.h"
 
@@ -284,10 +283,9 @@ static bool pool_try_take(struct mafc_pool *pool, struct mafc_batch *batch, unsi
 }
 
 /*
- * Takes 1 to @want (at most MAFC_BATCH_MAX) contiguous frames without owners, cleared where
- * @fill and what they held require it. @gfp, for growing: GFP_KERNEL_ACCOUNT and modifiers; 0:
- * do not grow, do not sleep. Charges the current (a kthread: active) memory cgroup. Return: 0 or
- * -ENOMEM.
+ * Takes 1 to @want (at most MAFC_BATCH_MAX) contiguous frames without owners, cleared if @fill and
+ * what they held require it: 0 or -ENOMEM. @gfp, for growing: GFP_KERNEL_ACCOUNT and modifiers; 0:
+ * do not grow, do not sleep. Charges the current (a kthread: active) memory cgroup.
  */
 int mafc_pool_take(struct mafc_pool *pool, struct mafc_batch *batch, unsigned int want,
 		   enum mafc_fill fill, gfp_t gfp, const struct mafc_place *place)
@@ -414,8 +412,7 @@ struct punched {
 	struct list_head frames, chunks;
 };
 
-#define PUNCHED(p) { .frames = LIST_HEAD_INIT((p).frames),		\
-		     .chunks = LIST_HEAD_INIT((p).chunks) }
+#define PUNCHED(p) { .frames = LIST_HEAD_INIT((p).frames), .chunks = LIST_HEAD_INIT((p).chunks) }
 
 /* Takes at most @max free frames out for good, an empty chunk in one piece. */
 static void chunk_punch(struct mafc_chunk *chunk, unsigned long max, struct punched *p)

@@ -27,11 +27,14 @@ static ssize_t store_uint(const char *buf, size_t count, unsigned int *value,
 	return count;
 }
 
-#define TUNABLE(name, min, max)						\
+#define SHOW(name, value)						\
 static ssize_t name##_show(struct device *dev, struct device_attribute *attr, char *buf) \
 {									\
-	return sysfs_emit(buf, "%u\n", READ_ONCE(mafc_##name));		\
-}									\
+	return sysfs_emit(buf, "%llu\n", (u64)(value));			\
+}
+
+#define TUNABLE(name, min, max)						\
+SHOW(name, READ_ONCE(mafc_##name))					\
 static ssize_t name##_store(struct device *dev, struct device_attribute *attr, \
 			    const char *buf, size_t count)		\
 {									\
@@ -54,10 +57,7 @@ static struct attribute *tunables[] = { TUNABLES(ATTRIBUTE) NULL };
 static const struct attribute_group tunables_group = { .attrs = tunables };
 
 #define COUNTER(name, value)						\
-static ssize_t name##_show(struct device *dev, struct device_attribute *attr, char *buf) \
-{									\
-	return sysfs_emit(buf, "%llu\n", (u64)(value));			\
-}									\
+SHOW(name, value)							\
 static DEVICE_ATTR_RO(name);
 
 #define COUNTERS(C)							\
