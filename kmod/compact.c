@@ -81,8 +81,7 @@ static u64 tokens_run, tokens_time;
 
 static void tokens_update(unsigned int percent)
 {
-	u64 now = ktime_get_ns();
-	u64 run = READ_ONCE(current->se.sum_exec_runtime);
+	u64 now = ktime_get_ns(), run = READ_ONCE(current->se.sum_exec_runtime);
 
 	tokens += div_u64((now - tokens_time) * percent, 100);
 	/* What was not used within a second is lost. */

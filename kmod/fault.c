@@ -190,9 +190,7 @@ static vm_fault_t mafc_vm_fault(struct vm_fault *vmf)
 {
 	struct mafc_heap *heap = vmf->vma->vm_private_data;
 	struct fault f = {
-		.vmf = vmf,
-		.heap = heap,
-		.slot = mafc_pgoff_slot(vmf->pgoff),
+		.vmf = vmf, .heap = heap, .slot = mafc_pgoff_slot(vmf->pgoff),
 		.write = vmf->flags & FAULT_FLAG_WRITE,
 	};
 	vm_fault_t ret;
@@ -216,11 +214,7 @@ static vm_fault_t mafc_vm_map_pages(struct vm_fault *vmf, pgoff_t first, pgoff_t
 static vm_fault_t mafc_vm_mkwrite(struct vm_fault *vmf)
 {
 	struct mafc_heap *heap = vmf->vma->vm_private_data;
-	struct fault f = {
-		.vmf = vmf,
-		.heap = heap,
-		.slot = mafc_pgoff_slot(vmf->pgoff),
-	};
+	struct fault f = { .vmf = vmf, .heap = heap, .slot = mafc_pgoff_slot(vmf->pgoff) };
 	unsigned long e;
 	bool ok, same;
 

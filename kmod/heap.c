@@ -112,10 +112,9 @@ static struct mafc_heap *heap_alloc(struct mm_struct *mm, struct inode *inode, u
 }
 
 /* A heap for @mm, which will map @inode, with a reference; or an ERR_PTR: -EEXIST, -ENOMEM. */
-struct mafc_heap *mafc_heap_create(struct mm_struct *mm, struct inode *inode,
-				   u32 small_pages, u32 large_pages)
+struct mafc_heap *mafc_heap_create(struct mm_struct *mm, struct inode *inode, u32 small, u32 large)
 {
-	struct mafc_heap *heap = heap_alloc(mm, inode, small_pages, large_pages);
+	struct mafc_heap *heap = heap_alloc(mm, inode, small, large);
 	int err;
 
 	if (!heap)

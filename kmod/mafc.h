@@ -2,15 +2,11 @@
 /* mafc.h - the nouns of the module; for what they mean, invariants and locks see design.rst */
 #ifndef MAFC_H
 #define MAFC_H
-#include <linux/atomic.h>
 #include <linux/bitmap.h>
 #include <linux/ktime.h>
-#include <linux/list.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/refcount.h>
-#include <linux/rwsem.h>
-#include <linux/spinlock.h>
 #include <linux/wait.h>
 #include <linux/xarray.h>
 #include "../uapi/mafc.h"
@@ -310,8 +306,7 @@ void mafc_try_uncow(struct mafc_heap *heap);
 /* heap.c */
 struct mafc_heap *mafc_heap_find(struct mm_struct *mm);
 struct mafc_heap *mafc_heap_find_pid(pid_t pid);
-struct mafc_heap *mafc_heap_create(struct mm_struct *mm, struct inode *inode, u32 small_pages,
-				   u32 large_pages);
+struct mafc_heap *mafc_heap_create(struct mm_struct *mm, struct inode *inode, u32 small, u32 large);
 struct mafc_heap *mafc_heap_fork(struct mafc_heap *parent, struct mm_struct *mm);
 void mafc_heap_put(struct mafc_heap *heap);
 DEFINE_FREE(mafc_heap, struct mafc_heap *, if (_T) mafc_heap_put(_T))

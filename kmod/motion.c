@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* motion.c - taking frames away from under their slots, with heap->motion held: see design.rst */
-#include <linux/highmem.h>
 #include <linux/pagemap.h>
 #include <linux/sched/clock.h>
 #include "mafc.h"

@@ -4,7 +4,6 @@
  * Frames come from the fullest chunk of a node that has one, so that others may become empty. In
  * struct page, private is the chunk, and the count 1 plus page-table entries and pins.
  */
-#include <linux/gfp.h>
 #include <linux/highmem.h>
 #include <linux/mempolicy.h>
 #include "mafc.h"

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* table.c - the heap table: an xarray of leaves, looked up under RCU, and their entries */
-#include <linux/rcupdate.h>
 #include "mafc.h"
 
 static void leaf_free_rcu(struct rcu_head *rcu)
