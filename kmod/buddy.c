@@ -73,8 +73,7 @@ static void node_remove(struct mafc_buddy *b, unsigned int node)
 static unsigned int node_first(struct mafc_buddy *b, unsigned int order)
 {
 	struct mafc_buddy_level *lv = level(b, order);
-	unsigned int start = 1u << (b->order - order);
-	unsigned int word = start / 64 + lv->hint;
+	unsigned int start = 1u << (b->order - order), word = start / 64 + lv->hint;
 	u64 bits;
 
 	while (!(bits = tree(b)[word] & run_mask(start, start)))
@@ -86,8 +85,7 @@ static unsigned int node_first(struct mafc_buddy *b, unsigned int order)
 /* Takes all free blocks within @node, itself excluded; how many they were. */
 static unsigned int node_gather(struct mafc_buddy *b, unsigned int node)
 {
-	unsigned int order = node_order(b, node);
-	unsigned int len = 1, found = 0, i;
+	unsigned int order = node_order(b, node), len = 1, found = 0, i;
 
 	while (order--) {
 		struct mafc_buddy_level *lv = level(b, order);
@@ -95,8 +93,7 @@ static unsigned int node_gather(struct mafc_buddy *b, unsigned int node)
 		node *= 2;
 		len *= 2;
 		for (i = 0; i < run_words(len); i++) {
-			u64 *word = tree(b) + node / 64 + i;
-			u64 bits = *word & run_mask(node, len);
+			u64 *word = tree(b) + node / 64 + i, bits = *word & run_mask(node, len);
 
 			*word &= ~bits;
 			lv->nfree -= hweight64(bits);
@@ -134,8 +131,7 @@ static bool used_is(const struct mafc_buddy *b, unsigned int off, unsigned int o
 /* Lowest aligned run of 2^order free pages, coalesced or not; or -ENOSPC. */
 static int find_run(const struct mafc_buddy *b, unsigned int order)
 {
-	unsigned int step = run_words(1u << order);
-	unsigned int i, k;
+	unsigned int step = run_words(1u << order), i, k;
 
 	for (i = 0; i < run_words(1u << b->order); i += step) {
 		u64 bits = used(b)[i], starts = ~0ULL;
@@ -158,9 +154,8 @@ static int find_run(const struct mafc_buddy *b, unsigned int order)
 /* Allocates a block all of whose pages are free. */
 static int claim(struct mafc_buddy *b, unsigned int node)
 {
-	unsigned int order = node_order(b, node);
+	unsigned int order = node_order(b, node), top = node;
 	unsigned int off = (node << order) - (1u << b->order);
-	unsigned int top = node;
 
 	while (top && !node_free(b, top))
 		top >>= 1;

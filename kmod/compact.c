@@ -163,12 +163,9 @@ static struct klass *klass_of(struct worker *w, const struct mafc_span *d, int n
 	for (i = 0; i < KLASSES; i++, k++) {
 		struct klass *c = &w->klass[k % KLASSES];
 
-		if (!c->block_size) {
-			c->block_size = d->block_size;
-			c->nblocks = d->nblocks;
-			c->npages = d->npages;
-			c->nid = nid;
-		}
+		if (!c->block_size)	/* it has no spans */
+			*c = (struct klass){ .block_size = d->block_size, .nblocks = d->nblocks,
+					     .npages = d->npages, .nid = nid };
 		if (c->block_size == d->block_size && c->nblocks == d->nblocks &&
 		    c->npages == d->npages && c->nid == nid)
 			return c;
@@ -514,7 +511,7 @@ static void shuffle(struct worker *w)
 	unsigned long index = mafc_slot(MAFC_SMALL, 0) >> MAFC_LEAF_SHIFT;
 	u32 slot;
 
-	while (xa_find(&heap->leaves, &index, ULONG_MAX, XA_PRESENT)) {
+	for (; xa_find(&heap->leaves, &index, ULONG_MAX, XA_PRESENT); index++)
 		for (slot = index << MAFC_LEAF_SHIFT; slot >> MAFC_LEAF_SHIFT == index; slot++) {
 			if (!mafc_entry(heap, slot))
 				continue;
@@ -524,8 +521,6 @@ static void shuffle(struct worker *w)
 			if (!go_on(w->pace))
 				return;
 		}
-		index++;
-	}
 }
 
 static u64 gain_count(struct mafc_heap *heap)

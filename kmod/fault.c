@@ -46,11 +46,10 @@ static int fault_take(struct fault *f)
 /* Puts the frames of the batch into empty slots, this one first. */
 static void fault_fill(struct fault *f)
 {
-	unsigned int room = fault_room(f), k = 0;
+	unsigned int room = fault_room(f), k = 0, n;
 	struct mafc_batch *batch = &f->batch;
 	unsigned long *entry = &f->leaf->entry[f->i];
 	struct mafc_batch left = { 0 };
-	unsigned int n;
 
 	for (n = 0; n < batch->n; n++) {
 		struct page *page = batch->page[n];
@@ -448,16 +447,12 @@ void mafc_try_uncow(struct mafc_heap *heap)
 }
 
 static const struct vm_operations_struct mafc_vm_ops = {
-	.open = mafc_vm_open,
-	.close = mafc_vm_close,
-	.fault = mafc_vm_fault,
-	.map_pages = mafc_vm_map_pages,
+	.open = mafc_vm_open, .close = mafc_vm_close,
+	.fault = mafc_vm_fault, .map_pages = mafc_vm_map_pages,
 };
 
 static const struct vm_operations_struct mafc_cow_vm_ops = {
-	.open = mafc_vm_open,
-	.close = mafc_vm_close,
-	.fault = mafc_vm_fault,
-	.map_pages = mafc_vm_map_pages,
+	.open = mafc_vm_open, .close = mafc_vm_close,
+	.fault = mafc_vm_fault, .map_pages = mafc_vm_map_pages,
 	.page_mkwrite = mafc_vm_mkwrite,
 };

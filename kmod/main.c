@@ -266,12 +266,8 @@ static long mafc_ioctl(struct file *file, unsigned int cmd, unsigned long ptr)
 
 static const struct file_operations mafc_fops = {
 	.owner = THIS_MODULE,
-	.open = mafc_open,
-	.release = mafc_release,
-	.mmap = mafc_mmap,
-	.unlocked_ioctl = mafc_ioctl,
-	.compat_ioctl = compat_ptr_ioctl,
-	.llseek = noop_llseek,
+	.open = mafc_open, .release = mafc_release, .mmap = mafc_mmap,
+	.unlocked_ioctl = mafc_ioctl, .compat_ioctl = compat_ptr_ioctl, .llseek = noop_llseek,
 };
 
 static struct miscdevice mafc_device = {

@@ -262,9 +262,8 @@ u32 mafc_log2_q16(u64 x)
 /* Shannon's entropy of up to 1024 @counts by the largest there can be: Q16, 0 (one class) to 1. */
 u32 mafc_pfm_entropy(const u64 counts[], unsigned int n)
 {
-	u64 most = 0, sum = 0, weighted = 0;
+	u64 most = 0, sum = 0, weighted = 0, entropy;
 	unsigned int i, shift;
-	u64 entropy;
 
 	for (i = 0; i < n; i++)
 		most |= counts[i];

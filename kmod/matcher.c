@@ -81,8 +81,7 @@ static void list_del(struct mafc_matcher *m, u16 i)
 static void take(struct mafc_matcher *m, u16 i)
 {
 	struct span *s = span(m, i);
-	unsigned int k = s->live;
-	unsigned int last = m->start[k] + --m->left[k];
+	unsigned int k = s->live, last = m->start[k] + --m->left[k];
 	u16 other = span(m, last)->at;
 
 	span(m, s->place)->at = other;
@@ -127,8 +126,7 @@ static unsigned int level_down(const struct mafc_matcher *m, unsigned int k)
 
 static bool pick_dst(struct mafc_matcher *m)
 {
-	unsigned int k = level_down(m, MAFC_MATCHER_BLOCKS_MAX - 1);
-	unsigned int w;
+	unsigned int k = level_down(m, MAFC_MATCHER_BLOCKS_MAX - 1), w;
 
 	if (!k)
 		return false;
@@ -172,9 +170,8 @@ static u16 find_subset(struct mafc_matcher *m, u16 places)
 /* Most live blocks that fit at 1 to PROBE_ODDS: f/n * (f-1)/(n-1) ..., k factors; f of n free. */
 static unsigned int probe_level(const struct mafc_matcher *m)
 {
-	unsigned int room = m->nblocks - m->dst_live;
+	unsigned int room = m->nblocks - m->dst_live, k;
 	u32 odds = 1u << 16;
-	unsigned int k;
 
 	for (k = 0; k < room; k++) {
 		odds = odds * (room - k) / (m->nblocks - k);
@@ -211,8 +208,7 @@ static u16 find_probe(struct mafc_matcher *m)
 static u16 find_src(struct mafc_matcher *m)
 {
 	u16 all = m->nblocks < 16 ? (1u << m->nblocks) - 1 : 0xffff;
-	u16 places = all & ~m->dst_sig;
-	u16 src = NONE;
+	u16 places = all & ~m->dst_sig, src = NONE;
 
 	if (hweight32(places) <= ENUM_PLACES) {
 		src = find_subset(m, places);

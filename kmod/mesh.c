@@ -225,9 +225,8 @@ static void mesh_unmerge(struct mesh *m, unsigned int words)
 /* Step 2.  Undone by mesh_unmerge(). */
 static int mesh_merge(struct mesh *m)
 {
-	u64 mask[BITMAP_WORDS] = { 0 };
+	u64 mask[BITMAP_WORDS] = { 0 }, old;
 	unsigned int w;
-	u64 old;
 
 	bitmap_set((unsigned long *)mask, 0, m->geo.nblocks);
 	for (w = 0; w < BITMAP_WORDS; w++)
@@ -264,8 +263,7 @@ static void mesh_redirect(struct mesh *m)
 
 static void mesh_copy_block(struct mesh *m, unsigned int block)
 {
-	unsigned int off = block * m->geo.block_size;
-	unsigned int end = off + m->geo.block_size, n;
+	unsigned int off = block * m->geo.block_size, end = off + m->geo.block_size, n;
 
 	for (; off < end; off += n) {
 		n = min_t(unsigned int, end - off, PAGE_SIZE - offset_in_page(off));

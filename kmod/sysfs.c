@@ -43,12 +43,8 @@ static ssize_t name##_store(struct device *dev, struct device_attribute *attr, \
 static DEVICE_ATTR_RW(name);
 
 #define TUNABLES(T)							\
-	T(enable, 0, 1)							\
-	T(threshold_percent, 0, 100)					\
-	T(budget_percent, 0, 100)					\
-	T(interval_ms, 1, 3600000)					\
-	T(medium_percent, 0, 100)					\
-	T(high_percent, 0, 100)
+	T(enable, 0, 1) T(threshold_percent, 0, 100) T(budget_percent, 0, 100) \
+	T(interval_ms, 1, 3600000) T(medium_percent, 0, 100) T(high_percent, 0, 100)
 
 #define ATTRIBUTE(name, ...)	&dev_attr_##name.attr,
 
@@ -60,16 +56,13 @@ static const struct attribute_group tunables_group = { .attrs = tunables };
 SHOW(name, value)							\
 static DEVICE_ATTR_RO(name);
 
+#define TOTAL(name)	atomic64_read(&mafc_total[MAFC_N_##name])
+
 #define COUNTERS(C)							\
-	C(heaps, READ_ONCE(mafc_heaps_count))					\
-	C(faults, atomic64_read(&mafc_total[MAFC_N_FAULTS]))		\
-	C(cow_copies, atomic64_read(&mafc_total[MAFC_N_COW]))		\
-	C(pages_meshed, atomic64_read(&mafc_total[MAFC_N_MESHED]))	\
-	C(pages_moved, atomic64_read(&mafc_total[MAFC_N_MOVED]))	\
-	C(pages_dropped, atomic64_read(&mafc_total[MAFC_N_DROPPED]))	\
-	C(pages_pinned, atomic64_read(&mafc_total[MAFC_N_PINNED]))	\
-	C(compactions, atomic64_read(&mafc_total[MAFC_N_COMPACTIONS]))	\
-	C(waits, atomic64_read(&mafc_total[MAFC_N_WAITS]))		\
+	C(heaps, READ_ONCE(mafc_heaps_count))				\
+	C(faults, TOTAL(FAULTS)) C(cow_copies, TOTAL(COW)) C(pages_meshed, TOTAL(MESHED)) \
+	C(pages_moved, TOTAL(MOVED)) C(pages_dropped, TOTAL(DROPPED)) \
+	C(pages_pinned, TOTAL(PINNED)) C(compactions, TOTAL(COMPACTIONS)) C(waits, TOTAL(WAITS)) \
 	C(longest_away_ns, atomic64_read(&mafc_away_max))		\
 	C(compactor_cpu_ns, mafc_compactor_cpu_ns())
 
