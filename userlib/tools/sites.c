@@ -4,6 +4,7 @@
 #include "../src/sites.h"
 
 #include <elfutils/libdwfl.h>
+#include <search.h>
 #include <stddef.h>
 #include <sys/uio.h>
 
@@ -36,12 +37,10 @@ static unsigned int live_at(uint64_t addr)
 /* What the samples with one stack stand for: bytes that they keep, that are live, and so on. */
 enum { PINNED, LIVE, BLOCKS, ON_SPARSE, FIGURES };
 static struct place {
-	uint64_t frames[SITES_FRAMES];
-	unsigned int nframes;
+	uint64_t frames[SITES_FRAMES];	/* up to a 0 */
 	double of[FIGURES];
 } places[SITES_MAX], total;
-static size_t nplaces;
-static struct sites table, again;
+static size_t nplaces, nsamples;
 static Dwfl *dwfl;
 
 /* The file that an address lies in, and its offset there. */
@@ -55,31 +54,38 @@ static const char *module(uint64_t pc, uint64_t *offset)
 	return name;
 }
 
+static int by_stack(const void *a, const void *b)
+{
+	return memcmp(a, b, offsetof(struct place, of));
+}
+
 /* A page less than half of which is live is sparse. Each block keeps its part of what is live. */
 static void add_sample(const struct site *s)
 {
-	struct place *p = &places[nplaces++];
+	double of[] = { [LIVE] = s->weight, [BLOCKS] = (double)s->weight / s->size, [ON_SPARSE] = 0 };
+	struct place stack = { 0 }, *p;
 	uint64_t at, to, end = s->addr + s->size, own = 0;
 	unsigned int live, part, i;
 
 	while (own < s->nframes &&
 	       !strncmp(basename(module(s->frames[own] - 1, &at)), "libmafc", 7))
 		own++;
-	p->nframes = s->nframes - own;
-	memcpy(p->frames, s->frames + own, p->nframes * sizeof(*p->frames));
-	p->of[LIVE] = s->weight;
-	p->of[BLOCKS] = (double)s->weight / s->size;
+	memcpy(stack.frames, s->frames + own, (s->nframes - own) * sizeof(*s->frames));
+	p = lsearch(&stack, places, &nplaces, sizeof(*places), by_stack);
 	for (at = s->addr; at < end && s->size <= PAGE * MAFC_SPAN_PAGES_MAX; at = to) {
 		to = (at / PAGE + 1) * PAGE < end ? (at / PAGE + 1) * PAGE : end;
 		part = to - at;
 		live = live_at(at);
 		if (live < PAGE / 2) {
-			p->of[ON_SPARSE] += p->of[BLOCKS] * part;
-			p->of[PINNED] += p->of[BLOCKS] * part * PAGE / (live > part ? live : part);
+			of[ON_SPARSE] += of[BLOCKS] * part;
+			of[PINNED] += of[BLOCKS] * part * PAGE / (live > part ? live : part);
 		}
 	}
-	for (i = 0; i < FIGURES; i++)
-		total.of[i] += p->of[i];
+	for (i = 0; i < FIGURES; i++) {
+		p->of[i] += of[i];
+		total.of[i] += of[i];
+	}
+	nsamples++;
 }
 
 static void copy(void *to, uint64_t addr, size_t len)
@@ -92,25 +98,20 @@ static void copy(void *to, uint64_t addr, size_t len)
 }
 
 /* Twice, as nothing is stopped: what was the same both times, and is not being written, is true. */
-static void read_samples(uint64_t addr)
+static void read_samples(struct sites *t, uint64_t addr)
 {
+	static struct site again[SITES_MAX];
 	const size_t head = offsetof(struct sites, records);
-	const struct site *s = table.records;
 
-	copy(&table, addr, head);
-	if (table.magic != SITES_MAGIC || table.used > SITES_MAX)
+	copy(t, addr, head);
+	if (t->magic != SITES_MAGIC || !t->interval || !t->used || t->used > SITES_MAX)
 		errx(FAILED, "process %d: its library is of another version", opt.pid);
-	copy(table.records, addr + head, table.used * sizeof(*s));
-	copy(again.records, addr + head, table.used * sizeof(*s));
-	for (; s < table.records + table.used; s++)
+	copy(t->records, addr + head, t->used * sizeof(*again));
+	copy(again, addr + head, t->used * sizeof(*again));
+	for (const struct site *s = t->records + 1; s < t->records + t->used; s++)
 		if (s->nframes && s->nframes <= SITES_FRAMES && s->size && s->seq % 2 == 0 &&
-		    !memcmp(s, again.records + (s - table.records), sizeof(*s)))
+		    !memcmp(s, again + (s - t->records), sizeof(*s)))
 			add_sample(s);
-}
-
-static int by_stack(const void *a, const void *b)
-{
-	return memcmp(a, b, offsetof(struct place, of));
 }
 
 static int by_pinned(const void *a, const void *b)
@@ -118,49 +119,29 @@ static int by_pinned(const void *a, const void *b)
 	const double *p = ((const struct place *)a)->of, *q = ((const struct place *)b)->of;
 	int of = p[PINNED] == q[PINNED] ? LIVE : PINNED;
 
-	return p[of] < q[of] ? 1 : p[of] > q[of] ? -1 : 0;
-}
-
-static void merge(void)
-{
-	size_t i, n = 0, k;
-
-	qsort(places, nplaces, sizeof(*places), by_stack);
-	for (i = 0; i < nplaces; i++) {
-		if (n && !by_stack(&places[n - 1], &places[i]))
-			for (k = 0; k < FIGURES; k++)
-				places[n - 1].of[k] += places[i].of[k];
-		else
-			places[n++] = places[i];
-	}
-	nplaces = n;
-	qsort(places, nplaces, sizeof(*places), by_pinned);
+	return (p[of] < q[of]) - (p[of] > q[of]);
 }
 
 static void put_frame(uint64_t pc)
 {
-	Dwfl_Module *m = dwfl_addrmodule(dwfl, pc);
-	Dwfl_Line *at = m ? dwfl_module_getsrc(m, pc) : NULL;
-	const char *name = m ? dwfl_module_addrname(m, pc) : NULL, *file = NULL, *mod;
-	uint64_t offset;
 	int line = 0;
+	uint64_t offset;
+	const char *name = dwfl_module_addrname(dwfl_addrmodule(dwfl, pc), pc);
+	const char *file = dwfl_lineinfo(dwfl_getsrc(dwfl, pc), NULL, &line, NULL, NULL, NULL);
+	const char *in = module(pc, &offset);
 
-	mod = module(pc, &offset);
-	if (at)
-		file = dwfl_lineinfo(at, NULL, &line, NULL, NULL, NULL);
-	if (opt.json) {
-		begin(NULL, '{');
-		put_text("function", name, 0);
-		put_text("file", file, 0);
-		put("line", 0, line);
-		put_text("module", mod, 0);
-		put("offset", 0, offset);
-		end('{');
-	} else if (file) {
-		printf("\n            %s %s:%d", name ? name : "?", file, line);
-	} else {
-		printf("\n            %s %s+0x%lx", name ? name : "?", mod, offset);
+	if (!opt.json) {
+		printf("\n            %s ", name ? name : "?");
+		printf(file ? "%s:%lu" : "%s+0x%lx", file ? file : in, file ? (uint64_t)line : offset);
+		return;
 	}
+	begin(NULL, '{');
+	put_text("function", name, 0);
+	put_text("file", file, 0);
+	put("line", 0, line);
+	put_text("module", in, 0);
+	put("offset", 0, offset);
+	end('{');
 }
 
 static void put_place(size_t i)
@@ -172,7 +153,7 @@ static void put_place(size_t i)
 	put("blocks", 0, p->of[BLOCKS] + .5);
 	put("on_sparse", 'B', p->of[ON_SPARSE]);
 	begin("stack", '[');
-	for (i = 0; mode != HEADER && i < p->nframes; i++)
+	for (i = 0; mode != HEADER && i < SITES_FRAMES && p->frames[i]; i++)
 		put_frame(p->frames[i] - 1);
 	if (opt.json)
 		end('[');
@@ -180,10 +161,9 @@ static void put_place(size_t i)
 
 int cmd_sites(void)
 {
-	static const Dwfl_Callbacks callbacks = {
-		.find_elf = dwfl_linux_proc_find_elf,
-		.find_debuginfo = dwfl_standard_find_debuginfo,
-	};
+	static const Dwfl_Callbacks callbacks = { .find_elf = dwfl_linux_proc_find_elf,
+						  .find_debuginfo = dwfl_standard_find_debuginfo };
+	static struct sites table;
 	struct mafc_meta meta;
 
 	die_if(heap_walk(opt.pid, &meta, note_page), opt.pid);
@@ -192,15 +172,15 @@ int cmd_sites(void)
 	dwfl = dwfl_begin(&callbacks);
 	if (!dwfl || dwfl_linux_proc_report(dwfl, opt.pid) || dwfl_report_end(dwfl, NULL, NULL))
 		errx(FAILED, "process %d: its mappings cannot be read", opt.pid);
-	read_samples(meta.sites);
+	read_samples(&table, meta.sites);
+	qsort(places, nplaces, sizeof(*places), by_pinned);
 	begin(NULL, '{');
 	put("interval", 'B', table.interval);
-	put("samples", 0, nplaces);
+	put("samples", 0, nsamples);
 	put("lost", 0, table.lost);
 	put("live", 'B', total.of[LIVE]);
 	put("pinned", 'B', total.of[PINNED]);
 	put("sparse_pages", 'B', sparse);
-	merge();
 	put_table("sites", opt.top && opt.top < nplaces ? opt.top : nplaces, put_place);
 	end('{');
 	return OK;
