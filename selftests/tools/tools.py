@@ -311,7 +311,7 @@ def tune_device():
         mafc("tune", f"{t['name']}={t['value']}")
     fails("tune", "frobnication=1", says="no tunable", status=2)
     fails("tune", "enable=0", says="only root", user="nobody")
-    assert re.search(r"^interval_ms +1000 ms +1 +3600000 time", mafc("tune")[0], re.M)
+    assert re.search(r"^interval_ms +1000 ms +1 +3600000 Time", mafc("tune")[0], re.M)
 
 
 @test

@@ -23,11 +23,11 @@ extern struct options {
 
 extern volatile int stopped;		/* by a signal */
 
-/* If @err is a failure that the reader returned; about a process if @pid is not 0. */
-void die_if(int err, pid_t pid);
+/* Returns @err, unless it is a failure, of the reader; about a process if @pid is not 0. */
+int die_if(int err, pid_t pid);
 int open_device(void);
 void *grow(void *p, size_t size);
-uint64_t now_ms(void);
+#define now_ms()	((uint64_t)(1e3 * clock_s(CLOCK_MONOTONIC)))
 
 /*
  * Results. The same calls write JSON, or text: in LIST a line for each value, in TABLE a row for

@@ -8,7 +8,7 @@
 /* What is published of processes, by place in struct mafc_stat. */
 #define SIZE_OF(member)	sizeof(((struct mafc_stat *)0)->member)
 #define P(member, name, digits, help) \
-	{ "mafc_" name, help, digits, NULL, offsetof(struct mafc_stat, member), SIZE_OF(member) }
+	{ "mafc_" name, help, digits, .at = offsetof(struct mafc_stat, member), SIZE_OF(member) }
 static const struct figure figures[] = {
 	P(fragmentation, "fragmentation_percent", 2, "Held memory that is in no live block."),
 	P(held, "held_bytes", 0, "Physical memory charged to the heap."),

@@ -17,20 +17,18 @@ struct options opt = {
 struct json js;
 volatile int stopped;
 
-void die_if(int err, pid_t pid)
+int die_if(int err, pid_t pid)
 {
 	if (err < 0 && pid)
 		errx(FAILED, "process %d: %s", pid, reader_error(err));
 	if (err < 0)
 		errx(FAILED, "%s", reader_error(err));
+	return err;
 }
 
 int open_device(void)
 {
-	int fd = reader_open();
-
-	die_if(fd, 0);
-	return fd;
+	return die_if(reader_open(), 0);
 }
 
 void *grow(void *p, size_t size)
@@ -41,67 +39,48 @@ void *grow(void *p, size_t size)
 	return p;
 }
 
-uint64_t now_ms(void)
-{
-	return 1e3 * clock_s(CLOCK_MONOTONIC);
-}
-
-static const struct tunable {
-	const char *name, *unit, *what;
-	uint64_t min, max;
-} tunables[] = {
-	{ "enable", "", "the compactor works", 0, 1 },
-	{ "threshold_percent", "%", "fragmentation from which on a heap is meshed", 0, 100 },
-	{ "budget_percent", "%", "CPU time of the compactor, of one CPU (0: off)", 0, 100 },
-	{ "interval_ms", "ms", "time between visits to a heap", 1, 3600000 },
-	{ "medium_percent", "%", "model: from here on a heap is Medium", 0, 100 },
-	{ "high_percent", "%", "model: from here on a heap is High", 0, 100 },
-};
-
 /* @arg: NAME=N */
 static void tune_set(const char *arg)
 {
-	const struct tunable *t = tunables;
+	const struct figure *t = device_figures;
 	size_t len = strcspn(arg, "=");
 	const char *value = arg + len + !!arg[len];
 	uint64_t v;
 	char *end;
 	int err;
 
-	while (strlen(t->name) != len || strncmp(t->name, arg, len))
-		if (++t == tunables + LENGTH(tunables))
+	while (strlen(t->file) != len || strncmp(t->file, arg, len))
+		if (++t == device_figures + TUNABLES)
 			errx(USAGE, "no tunable %.*s; mafc tune lists them", (int)len, arg);
 	v = strtoull(value, &end, 10);
 	if (!isdigit(*value) || *end || v < t->min || v > t->max)
-		errx(USAGE, "%s: must be %s=N, from %s to %s %s", arg, t->name, text(0, t->min),
+		errx(USAGE, "%s: must be %s=N, from %s to %s %s", arg, t->file, text(0, t->min),
 		     text(0, t->max), t->unit);
-	err = reader_set(t->name, v);
+	err = reader_set(t->file, v);
 	if (err)
-		errx(FAILED, "%s: %s", t->name,
+		errx(FAILED, "%s: %s", t->file,
 		     err == -EACCES ? "only root may set it" : reader_error(err));
 }
 
 static void put_tunable(size_t i)
 {
-	const struct tunable *t = &tunables[i];
+	const struct figure *t = &device_figures[i];
 	uint64_t v;
 
-	die_if(reader_get(t->name, &v), 0);
-	put_text("name", t->name, -18);
+	die_if(reader_get(t->file, &v), 0);
+	put_text("name", t->file, -18);
 	put("value", 0, v);
 	put_text("unit", t->unit, -4);
 	put("min", 0, t->min);
 	put("max", 0, t->max);
-	put_text("what", t->what, 0);
+	put_text("what", t->help, 0);
 }
 
 int cmd_tune(void)
 {
-	char **arg;
-
-	for (arg = opt.args; *arg; arg++)
+	for (char **arg = opt.args; *arg; arg++)
 		tune_set(*arg);
-	put_table(NULL, LENGTH(tunables), put_tunable);
+	put_table(NULL, TUNABLES, put_tunable);
 	return OK;
 }
 
@@ -332,11 +311,9 @@ static const struct command {
 	{ "heatmap", 'h', cmd_heatmap, "PID", "the pages of a heap by how full they are" },
 	{ "classes", 'k', cmd_classes, "PID", "size classes: live, held, fragmentation" },
 	{ "sites", 'i', cmd_sites, "PID", "who has what is live and keeps sparse pages" },
-	{ "compact", 'c', cmd_compact, "[PID]",
-	  "compact all heaps now; show what one, or all, gained" },
+	{ "compact", 'c', cmd_compact, "[PID]", "compact all heaps now; show what was gained" },
 	{ "tune", 'u', cmd_tune, "[NAME=N...]", "show and set the tunables of the device" },
-	{ "check", 'x', cmd_run, "[--] CMD...",
-	  "run a program; exit status 3 if it was over an SLO" },
+	{ "check", 'x', cmd_run, "[--] CMD...", "run a program; status 3 if it was over an SLO" },
 	{ "doctor", 'd', cmd_doctor, "[PID]", "does it work here, which limits bite, what to do" },
 };
 
@@ -344,11 +321,7 @@ static const struct command {
  * Kinds of values: b(ytes), t(ime), n(umber), p(er cent), k(ey to sort by), s(tring), e(nvironment
  * variable), o(ne that need not be given, likewise); f(lags) have none.
  */
-static const struct {
-	const char *name, *of;
-	char kind;
-	void *to;
-} options[] = {
+static const struct { const char *name, *of; char kind; void *to; } options[] = {
 	{ "json", "rsthkicuxd", 'f', &opt.json },
 	{ "sort", "st", 'k', &opt.sort },
 	{ "interval", "t", 't', &opt.interval },
@@ -450,7 +423,6 @@ int main(int argc, char **argv)
 {
 	static char name[32];
 	const struct command *c = commands, *commands_end = commands + LENGTH(commands);
-	struct sigaction stop = { .sa_handler = on_signal };
 	bool takes_pid;
 	int status;
 	char *end;
@@ -482,8 +454,8 @@ int main(int argc, char **argv)
 		opt.pid = pid;
 	}
 	if (c->run == cmd_top || c->run == cmd_compact) {
-		sigaction(SIGINT, &stop, NULL);
-		sigaction(SIGTERM, &stop, NULL);
+		signal(SIGINT, on_signal);
+		signal(SIGTERM, on_signal);
 	}
 	status = c->run();
 	if (opt.json && js.more)

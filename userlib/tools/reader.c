@@ -10,14 +10,15 @@
 #define min(a, b)	((a) < (b) ? (a) : (b))
 #define max(a, b)	((a) > (b) ? (a) : (b))
 
-#define D(file, name, digits, help) { "mafc_device_" name, help, digits, file, 0, 0 }
+#define D(at, name, digits, help, ...) \
+	{ "mafc_device_" name, help, digits, .file = at, __VA_ARGS__ }
 const struct figure device_figures[] = {
-	D("enable", "enabled", 0, "Whether the compactor works."),
-	D("threshold_percent", "threshold_ratio", 2, "Fragmentation from which heaps are meshed."),
-	D("budget_percent", "budget_ratio", 2, "CPU time that the compactor may use, of one CPU."),
-	D("interval_ms", "interval_seconds", 3, "Time between two visits to a heap."),
-	D("medium_percent", "medium_ratio", 2, "Fragmentation from which the model says Medium."),
-	D("high_percent", "high_ratio", 2, "Fragmentation from which the model says High."),
+	D("enable", "enabled", 0, "Whether the compactor works.", "", 0, 1),
+	D("threshold_percent", "threshold_ratio", 2, "From here on a heap is meshed.", "%", 0, 100),
+	D("budget_percent", "budget_ratio", 2, "CPU time of compaction, of one CPU.", "%", 0, 100),
+	D("interval_ms", "interval_seconds", 3, "Time between visits to a heap.", "ms", 1, 3600000),
+	D("medium_percent", "medium_ratio", 2, "Model: Medium from here on.", "%", 0, 100),
+	D("high_percent", "high_ratio", 2, "Model: High from here on.", "%", 0, 100),
 	D("counters/heaps", "heaps", 0, "Heaps there are, those of other users included."),
 	D("counters/faults", "faults_total", 0, "Page faults served on heaps."),
 	D("counters/cow_copies", "cow_copies_total", 0, "Pages copied after fork."),
@@ -32,10 +33,7 @@ const struct figure device_figures[] = {
 	{ 0 }
 };
 
-static const struct {
-	int err;
-	const char *text;
-} errors[] = {
+static const struct { int err; const char *text; } errors[] = {
 	{ ENOENT, "no " MAFC_DEVICE
 	  ": the module is not loaded, or the device is not in this container" },
 	{ ENXIO, "no " MAFC_DEVICE ": the module is not loaded" },

@@ -43,13 +43,16 @@ int reader_set(const char *name, uint64_t value);
 /*
  * What is to be told of the device, by file in MAFC_SYSFS, up to one without; or of a process, by
  * place in struct mafc_stat. @digits of the value are decimals. A counter's name ends in _total.
+ * The first TUNABLES may be set, from @min to @max.
  */
 extern const struct figure {
 	const char *name, *help;
 	unsigned int digits;
-	const char *file;
+	const char *file, *unit;
+	uint64_t min, max;
 	size_t at, size;
 } device_figures[];
+#define TUNABLES	6
 
 /* A descriptor of the device, whose ABI version is known to be ours; -EPROTO if it is not. */
 int reader_open(void);
@@ -93,10 +96,7 @@ struct heap_page {
 int heap_walk(pid_t pid, struct mafc_meta *header, void (*fn)(const struct heap_page *page));
 
 /* A JSON document under way: set @f, where it goes. @more: something precedes at this level. */
-struct json {
-	FILE *f;
-	bool more;
-};
+struct json { FILE *f; bool more; };
 
 /* @key is NULL in arrays and at the top. @kind is '{' or '['. */
 void json_open(struct json *j, const char *key, char kind);

@@ -48,10 +48,10 @@ static const char *module(uint64_t pc, uint64_t *offset)
 {
 	Dwfl_Module *m = dwfl_addrmodule(dwfl, pc);
 	Dwarf_Addr start = 0;
-	const char *name = m ? dwfl_module_info(m, NULL, &start, NULL, NULL, NULL, NULL, NULL) : "?";
+	const char *name = dwfl_module_info(m, NULL, &start, NULL, NULL, NULL, NULL, NULL);
 
 	*offset = pc - start;
-	return name;
+	return name ? name : "?";
 }
 
 static int by_stack(const void *a, const void *b)
@@ -62,7 +62,8 @@ static int by_stack(const void *a, const void *b)
 /* A page less than half of which is live is sparse. Each block keeps its part of what is live. */
 static void add_sample(const struct site *s)
 {
-	double of[] = { [LIVE] = s->weight, [BLOCKS] = (double)s->weight / s->size, [ON_SPARSE] = 0 };
+	double blocks = (double)s->weight / s->size;
+	double of[FIGURES] = { [LIVE] = s->weight, [BLOCKS] = blocks };
 	struct place stack = { 0 }, *p;
 	uint64_t at, to, end = s->addr + s->size, own = 0;
 	unsigned int live, part, i;
@@ -77,8 +78,8 @@ static void add_sample(const struct site *s)
 		part = to - at;
 		live = live_at(at);
 		if (live < PAGE / 2) {
-			of[ON_SPARSE] += of[BLOCKS] * part;
-			of[PINNED] += of[BLOCKS] * part * PAGE / (live > part ? live : part);
+			of[ON_SPARSE] += blocks * part;
+			of[PINNED] += blocks * part * PAGE / (live > part ? live : part);
 		}
 	}
 	for (i = 0; i < FIGURES; i++) {
@@ -131,8 +132,9 @@ static void put_frame(uint64_t pc)
 	const char *in = module(pc, &offset);
 
 	if (!opt.json) {
+		offset = file ? (uint64_t)line : offset;
 		printf("\n            %s ", name ? name : "?");
-		printf(file ? "%s:%lu" : "%s+0x%lx", file ? file : in, file ? (uint64_t)line : offset);
+		printf(file ? "%s:%lu" : "%s+0x%lx", file ? file : in, offset);
 		return;
 	}
 	begin(NULL, '{');
