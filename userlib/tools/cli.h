@@ -5,7 +5,9 @@
 
 #include "reader.h"
 
-#include <err.h>
+#include <ctype.h>
+#include <numa.h>
+#include <sys/wait.h>
 
 enum status { OK, FAILED, USAGE, OVER_SLO };
 

@@ -5,7 +5,6 @@
 #include <arpa/inet.h>
 #include <getopt.h>
 #include <microhttpd.h>
-#include <signal.h>
 
 #define CONNS		64U	/* connections at a time, at most */
 #define CONNS_KEPT	48U	/* who opens one more ends the oldest of so many */
@@ -98,9 +97,9 @@ static struct MHD_Daemon *start(const char *listen)
 	unsigned short port;
 	char host[16] = "0.0.0.0";
 
-	if (sscanf(listen, ":%hu", &port) != 1 && sscanf(listen, "%15[0-9.]:%hu", host, &port) != 2)
-		return NULL;
-	if (inet_pton(AF_INET, host, &sin.sin_addr) != 1)
+	if ((sscanf(listen, ":%hu", &port) != 1 &&
+	     sscanf(listen, "%15[0-9.]:%hu", host, &port) != 2) ||
+	    inet_pton(AF_INET, host, &sin.sin_addr) != 1)
 		return NULL;
 	sin.sin_port = htons(port);
 	loopback = !strncmp(host, "127.", 4);
@@ -148,10 +147,8 @@ int main(int argc, char **argv)
 	sigaddset(&ends, SIGINT);
 	pthread_sigmask(SIG_BLOCK, &ends, NULL);
 	d = start(listen);
-	if (!d || pthread_create(&collector, NULL, collect, NULL)) {
-		fprintf(stderr, "mafc-exporter: cannot listen on %s\n", listen);
-		return 1;
-	}
+	if (!d || pthread_create(&collector, NULL, collect, NULL))
+		errx(1, "cannot listen on %s", listen);
 	sigwait(&ends, &c);
 	MHD_stop_daemon(d);
 	return 0;

@@ -15,17 +15,13 @@
 #define MAP_CELLS	2048	/* of a heat map, at most */
 #define TOP_MAX		200
 
-struct history {
-	float percent[HISTORY];		/* a ring: sample i is at i % HISTORY */
-	unsigned long n;
-};
+/* Sample i is at i % HISTORY. */
+struct history { float percent[HISTORY]; unsigned long n; };
 
 /* Cells of @per pages: those that have memory, those that were meshed away, bytes live. */
 struct map {
 	unsigned long pages, per;
-	struct cell {
-		uint64_t own, meshed, live;
-	} cell[MAP_CELLS];
+	struct cell { uint64_t own, meshed, live; } cell[MAP_CELLS];
 };
 
 struct proc {

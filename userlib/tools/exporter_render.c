@@ -3,12 +3,11 @@
 #include "exporter.h"
 
 #include <math.h>
-#include <stddef.h>
 
 /* What is published of processes, by place in struct mafc_stat. */
-#define SIZE_OF(member)	sizeof(((struct mafc_stat *)0)->member)
 #define P(member, name, digits, help) \
-	{ "mafc_" name, help, digits, .at = offsetof(struct mafc_stat, member), SIZE_OF(member) }
+	{ "mafc_" name, help, digits, .at = offsetof(struct mafc_stat, member), \
+	  .size = sizeof(((struct mafc_stat *)0)->member) }
 static const struct figure figures[] = {
 	P(fragmentation, "fragmentation_percent", 2, "Held memory that is in no live block."),
 	P(held, "held_bytes", 0, "Physical memory charged to the heap."),
@@ -57,7 +56,6 @@ static void single(FILE *f, const char *name, unsigned int digits, double v, con
  */
 static void histograms(FILE *f)
 {
-	static const char bucket[] = "mafc_stall_seconds_bucket";
 	const struct proc *p;
 	unsigned long long n;
 	size_t i;
@@ -77,10 +75,10 @@ static void histograms(FILE *f)
 		for (k = 0, n = 0; k < MAFC_STALL_BUCKETS; k++) {
 			n += p->stat.stall[k];
 			if (k >= 10 && k % 2 == 0)
-				fprintf(f, "%s%s,le=\"0.%09u\"} %llu\n", bucket, p->label,
-					1U << k, n);
+				fprintf(f, "mafc_stall_seconds_bucket%s,le=\"0.%09u\"} %llu\n",
+					p->label, 1U << k, n);
 		}
-		fprintf(f, "%s%s,le=\"+Inf\"} %llu\n", bucket, p->label, n);
+		fprintf(f, "mafc_stall_seconds_bucket%s,le=\"+Inf\"} %llu\n", p->label, n);
 		fprintf(f, "mafc_stall_seconds_count%s} %llu\n", p->label, n);
 	}
 }
@@ -107,14 +105,11 @@ char *render_metrics(void)
 	single(f, "mafc_heaps_shown", 0, known.shown, "Those with figures of their own.");
 	single(f, "mafc_heaps_held_bytes", 0, known.sum.held, "Physical memory of all these.");
 	single(f, "mafc_heaps_live_bytes", 0, known.sum.live, "Memory in their allocated blocks.");
-	single(f, "mafc_heaps_fragmentation_percent", 2, known.sum.fragmentation / 100.0,
-	       "Of all of them together.");
-	single(f, "mafc_fallback_processes", 0, known.fallbacks,
-	       "Those with the library, not on the device.");
+	single(f, "mafc_heaps_fragmentation_percent", 2, known.sum.fragmentation / 100., "Of all.");
+	single(f, "mafc_fallback_processes", 0, known.fallbacks, "Without the device.");
 	single(f, "mafc_slo_percent", 0, known.slo, "Fragmentation that is within the objective.");
 	single(f, "mafc_oldest_sample_seconds", 3, oldest, "Age of the oldest figures shown.");
-	single(f, "process_cpu_seconds_total", 6, clock_s(CLOCK_PROCESS_CPUTIME_ID),
-	       "CPU time of the exporter.");
+	single(f, "process_cpu_seconds_total", 6, clock_s(CLOCK_PROCESS_CPUTIME_ID), "CPU time.");
 	for (g = figures; g < figures + LENGTH(figures); g++) {
 		head(f, g->name, NULL, g->help);
 		for (i = 0; i < known.shown; i++)
@@ -168,16 +163,15 @@ static void json_proc(struct json *j, const struct proc *p, bool all)
 /* A cell: per cent live; -1: its pages have no memory, -2: they were meshed away. */
 static void json_selected(struct json *j, const struct proc *p)
 {
-	const struct map *m = p->map;
-	const struct cell *c = m ? m->cell : NULL, *end = c;
+	static const struct map none = { .per = 1 };
+	const struct map *m = p->map ? p->map : &none;
+	const struct cell *c = m->cell, *end = c + (m->pages + m->per - 1) / m->per;
 
-	if (m)
-		end += (m->pages + m->per - 1) / m->per;
 	json_open(j, "selected", '{');
 	json_number(j, "pid", p->pid, 0);
 	json_history(j, &p->history, true);
-	json_number(j, "pages", m ? m->pages : 0, 0);
-	json_number(j, "pages_per_cell", m ? m->per : 0, 0);
+	json_number(j, "pages", m->pages, 0);
+	json_number(j, "pages_per_cell", p->map ? m->per : 0, 0);
 	json_open(j, "cells", '[');
 	for (; c < end; c++)
 		json_number(j, NULL, c->own ? c->live * 100 / (PAGE * c->own) :

@@ -2,14 +2,8 @@
 /* mafc.c - mafc(1): the command line; and compact, tune, doctor */
 #include "cli.h"
 
-#include <ctype.h>
-#include <fcntl.h>
 #include <getopt.h>
-#include <numa.h>
-#include <signal.h>
-#include <stdarg.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 
 struct options opt = {
 	.interval = 2000, .lasting = 2000, .at_least = 4 << 20, .slo = 1000, .sort = 'h', .top = 20,

@@ -1,12 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "reader.h"
 
-#include <fcntl.h>
-#include <inttypes.h>
-#include <stdarg.h>
-#include <sys/ioctl.h>
-#include <sys/uio.h>
-
 #define min(a, b)	((a) < (b) ? (a) : (b))
 #define max(a, b)	((a) > (b) ? (a) : (b))
 
@@ -291,19 +285,15 @@ static int walk_region(struct heap *h, bool large, void (*fn)(const struct heap_
 int heap_walk(pid_t pid, struct mafc_meta *header, void (*fn)(const struct heap_page *page))
 {
 	struct heap h = { .pid = pid, .pagemap = reader_file("re", "/proc/%d/pagemap", pid) };
-	int err;
+	int err = h.pagemap ? find_regions(&h) : proc_error();
 
-	if (!h.pagemap)
-		return proc_error();
-	err = find_regions(&h);
 	if (!err)
 		err = meta_read(&h, 0, header, sizeof(*header));
 	if (!err && (header->magic != MAFC_META_MAGIC || header->nclasses > MAFC_CLASSES_MAX))
 		err = -ENODEV;
-	if (!err)
-		err = walk_region(&h, false, fn);
-	if (!err)
-		err = walk_region(&h, true, fn);
-	fclose(h.pagemap);
+	for (int large = 0; large < 2 && !err; large++)
+		err = walk_region(&h, large, fn);
+	if (h.pagemap)
+		fclose(h.pagemap);
 	return err;
 }

@@ -10,12 +10,19 @@
 
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <err.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
 #include <stdbool.h>
-#include <stdint.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -70,22 +77,14 @@ static inline uint64_t fragmentation(uint64_t held, uint64_t live)
 	return held > live ? 10000 * (held - live) / held : 0;
 }
 
-/**
- * struct heap_page - a page that is handed out
- * @addr: its address in the process
- * @index: its number in the small, or large, region
- * @span: of which it is page @part; NULL for a large page, and a small one that is in no span
- * @live: bytes of it in allocated blocks; those in thread caches included
- * @mapped: present in the page table of the process
- * @meshed: it has no page of its own: its blocks live in the span @span->canonical
- * @held: it has a page: it is mapped, or has blocks (the kernel unmaps pages that it moves); an
- *	unmapped large page may have one, too
- */
+/* A page that is handed out. */
 struct heap_page {
-	uint64_t addr, index;
-	const struct mafc_span *span;
-	unsigned int part, live;
-	bool large, mapped, meshed, held;
+	uint64_t addr, index;	/* in the process; its number in the small, or large, region */
+	const struct mafc_span *span;	/* which has it as @part; NULL: a large page, or in no span */
+	unsigned int part, live;	/* bytes in allocated blocks; those in thread caches, too */
+	bool large, mapped;	/* present in the page table of the process */
+	bool meshed;		/* without a page of its own: its blocks live in @span->canonical */
+	bool held;		/* mapped, or has blocks (the kernel unmaps pages that it moves) */
 };
 
 /*

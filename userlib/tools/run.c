@@ -2,10 +2,8 @@
 /* run.c - mafc run, check: start a program on the device, and watch it */
 #include "cli.h"
 
-#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 const char *library_path(void)
 {
@@ -122,10 +120,7 @@ static void sample(void)
 		return;
 	watch.samples++;
 	counts = sum.held >= opt.at_least;
-	if (!counts || sum.fragmentation <= opt.slo)
-		watch.since = 0;
-	else if (!watch.since)
-		watch.since = now;
+	watch.since = !counts || sum.fragmentation <= opt.slo ? 0 : watch.since ? watch.since : now;
 	watch.over = watch.since && now - watch.since >= opt.lasting;
 	if (watch.over || (counts && sum.fragmentation >= watch.worst.fragmentation))
 		watch.worst = sum;

@@ -2,10 +2,7 @@
 /* show.c - mafc stat, top, heatmap, classes: what there is to see */
 #include "cli.h"
 
-#include <ctype.h>
-#include <numa.h>
 #include <poll.h>
-#include <sys/ioctl.h>
 #include <termios.h>
 
 enum mode mode;
@@ -147,30 +144,25 @@ static void put_heap(size_t i)
 	}
 }
 
-/* Pages of the heap whose node libnuma is to tell, and how many are on each. */
-static struct {
-	unsigned long n;
-	void *page[512];
-	uint64_t on[64];
-} nodes;
+static uint64_t on_node[64];
 
-static void count_nodes(void)
-{
-	int node[LENGTH(nodes.page)];
-
-	if (!numa_move_pages(opt.pid, nodes.n, nodes.page, NULL, node, 0))
-		for (size_t i = 0; i < nodes.n; i++)
-			if (node[i] >= 0 && node[i] < 64)
-				nodes.on[node[i]]++;
-	nodes.n = 0;
-}
-
+/* libnuma is asked of 512 pages at a time; NULL: of the last ones. */
 static void nodes_page(const struct heap_page *p)
 {
-	if (p->mapped && !p->meshed)
-		nodes.page[nodes.n++] = (void *)p->addr;
-	if (nodes.n == LENGTH(nodes.page))
-		count_nodes();
+	static void *page[512];
+	static size_t n;
+	int node[512];
+
+	if (p && p->mapped && !p->meshed)
+		page[n++] = (void *)p->addr;
+	if (p && n < 512)
+		return;
+	if (numa_move_pages(opt.pid, n, page, NULL, node, 0))
+		n = 0;
+	while (n--)
+		if (node[n] >= 0 && node[n] < 64)
+			on_node[node[n]]++;
+	n = 0;
 }
 
 static void put_nodes(void)
@@ -180,10 +172,10 @@ static void put_nodes(void)
 
 	if (numa_available() < 0 || heap_walk(opt.pid, &meta, nodes_page))
 		return;
-	count_nodes();
+	nodes_page(NULL);
 	for (int i = 0; i <= numa_max_node() && i < 64; i++) {
 		snprintf(name, sizeof(name), "on_node_%d", i);
-		put(name, 'B', nodes.on[i] * PAGE);
+		put(name, 'B', on_node[i] * PAGE);
 	}
 }
 
@@ -198,7 +190,7 @@ static uint64_t sort_value(const struct heap_info *h)
 
 static int by_key(const void *a, const void *b)
 {
-	return sort_value(a) < sort_value(b) ? 1 : sort_value(a) > sort_value(b) ? -1 : 0;
+	return (sort_value(a) < sort_value(b)) - (sort_value(a) > sort_value(b));
 }
 
 /* All heaps in order, but at most @rows. */
@@ -237,15 +229,16 @@ int cmd_stat(void)
 	return OK;
 }
 
-static void top_once(int fd, bool screen, uint64_t ms)
+static void top_once(int fd, bool screen)
 {
-	static uint64_t last;
-	uint64_t cpu = 0, used;
+	static uint64_t last, before;
+	uint64_t cpu = 0, now = now_ms(), used;
 	struct winsize size;
 
 	reader_get("counters/compactor_cpu_ns", &cpu);
-	used = ms ? (cpu - last) / 100 / ms : 0;
+	used = before && now > before ? (cpu - last) / 100 / (now - before) : 0;
 	last = cpu;
+	before = now;
 	if (ioctl(1, TIOCGWINSZ, &size) || size.ws_row < 4)
 		size.ws_row = 25;
 	if (screen)
@@ -275,7 +268,6 @@ int cmd_top(void)
 	bool screen = isatty(0) && isatty(1) && !opt.json;
 	struct pollfd in = { .fd = screen ? 0 : -1, .events = POLLIN };
 	struct termios raw;
-	uint64_t now, before = 0;
 	int fd = open_device();
 	char key = 0;
 
@@ -289,9 +281,7 @@ int cmd_top(void)
 		atexit(leave_screen);
 	}
 	while (!stopped && key != 'q') {
-		now = now_ms();
-		top_once(fd, screen, before ? now - before : 0);
-		before = now;
+		top_once(fd, screen);
 		if (opt.count && !--opt.count)
 			break;
 		if (poll(&in, 1, opt.interval) == 1 && read(0, &key, 1) != 1)
@@ -316,11 +306,7 @@ static const char legend[] = "pages to a sign. 0 to 9: tenths that are live; L: 
 	"m: meshed, without memory of its own; .: without memory";
 
 /* The kinds of all pages, and how many there are of each. */
-static struct {
-	uint8_t *page;
-	size_t n;
-	__u64 of[KINDS];
-} map;
+static struct { uint8_t *page; size_t n; __u64 of[KINDS]; } map;
 
 static void map_page(const struct heap_page *p)
 {
@@ -436,12 +422,11 @@ static void class_page(const struct heap_page *p)
 static void put_class(size_t row)
 {
 	const struct mafc_meta *m = &classes.meta;
-	struct mafc_class_count n = { .allocs = m->large_allocs, .frees = m->large_frees };
 	unsigned int i = classes.row[row];
+	struct mafc_class_count n = i < MAFC_CLASSES_MAX ? m->classes[i] :
+		(struct mafc_class_count){ .allocs = m->large_allocs, .frees = m->large_frees };
 	uint64_t live = classes.of[i].live, held = classes.of[i].held, given, lost;
 
-	if (i < MAFC_CLASSES_MAX)
-		n = m->classes[i];
 	given = n.allocs * n.block_size;
 	/* By the requests since the start: the sizes of those that are live are not known. */
 	lost = n.requested && n.requested < given ? 10000 - 1e4 * n.requested / given : 0;

@@ -5,8 +5,6 @@
 
 #include <elfutils/libdwfl.h>
 #include <search.h>
-#include <stddef.h>
-#include <sys/uio.h>
 
 /* The small pages: bytes that are live, or where the blocks of a meshed one live. */
 static struct page { uint32_t root, live; } *pages;
