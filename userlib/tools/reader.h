@@ -80,7 +80,7 @@ static inline uint64_t fragmentation(uint64_t held, uint64_t live)
 /* A page that is handed out. */
 struct heap_page {
 	uint64_t addr, index;	/* in the process; its number in the small, or large, region */
-	const struct mafc_span *span;	/* which has it as @part; NULL: a large page, or in no span */
+	const struct mafc_span *span;	/* which has it as @part; NULL: a large one, or in none */
 	unsigned int part, live;	/* bytes in allocated blocks; those in thread caches, too */
 	bool large, mapped;	/* present in the page table of the process */
 	bool meshed;		/* without a page of its own: its blocks live in @span->canonical */

@@ -39,6 +39,7 @@ static struct place {
 	double of[FIGURES];
 } places[SITES_MAX], total;
 static size_t nplaces, nsamples;
+static struct sites table, again;
 static Dwfl *dwfl;
 
 /* The file that an address lies in, and its offset there. */
@@ -97,19 +98,19 @@ static void copy(void *to, uint64_t addr, size_t len)
 }
 
 /* Twice, as nothing is stopped: what was the same both times, and is not being written, is true. */
-static void read_samples(struct sites *t, uint64_t addr)
+static void read_samples(uint64_t addr)
 {
-	static struct site again[SITES_MAX];
 	const size_t head = offsetof(struct sites, records);
+	const struct site *s = table.records;
 
-	copy(t, addr, head);
-	if (t->magic != SITES_MAGIC || !t->interval || !t->used || t->used > SITES_MAX)
+	copy(&table, addr, head);
+	if (table.magic != SITES_MAGIC || table.used > SITES_MAX)
 		errx(FAILED, "process %d: its library is of another version", opt.pid);
-	copy(t->records, addr + head, t->used * sizeof(*again));
-	copy(again, addr + head, t->used * sizeof(*again));
-	for (const struct site *s = t->records + 1; s < t->records + t->used; s++)
+	copy(table.records, addr + head, table.used * sizeof(*s));
+	copy(again.records, addr + head, table.used * sizeof(*s));
+	for (; s < table.records + table.used; s++)
 		if (s->nframes && s->nframes <= SITES_FRAMES && s->size && s->seq % 2 == 0 &&
-		    !memcmp(s, again + (s - t->records), sizeof(*s)))
+		    !memcmp(s, again.records + (s - table.records), sizeof(*s)))
 			add_sample(s);
 }
 
@@ -163,7 +164,6 @@ int cmd_sites(void)
 {
 	static const Dwfl_Callbacks callbacks = { .find_elf = dwfl_linux_proc_find_elf,
 						  .find_debuginfo = dwfl_standard_find_debuginfo };
-	static struct sites table;
 	struct mafc_meta meta;
 
 	die_if(heap_walk(opt.pid, &meta, note_page), opt.pid);
@@ -172,7 +172,7 @@ int cmd_sites(void)
 	dwfl = dwfl_begin(&callbacks);
 	if (!dwfl || dwfl_linux_proc_report(dwfl, opt.pid) || dwfl_report_end(dwfl, NULL, NULL))
 		errx(FAILED, "process %d: its mappings cannot be read", opt.pid);
-	read_samples(&table, meta.sites);
+	read_samples(meta.sites);
 	qsort(places, nplaces, sizeof(*places), by_pinned);
 	begin(NULL, '{');
 	put("interval", 'B', table.interval);
