@@ -56,6 +56,7 @@ static void single(FILE *f, const char *name, unsigned int digits, double v, con
  */
 static void histograms(FILE *f)
 {
+	static const char bucket[] = "mafc_stall_seconds_bucket";
 	const struct proc *p;
 	unsigned long long n;
 	size_t i;
@@ -75,10 +76,10 @@ static void histograms(FILE *f)
 		for (k = 0, n = 0; k < MAFC_STALL_BUCKETS; k++) {
 			n += p->stat.stall[k];
 			if (k >= 10 && k % 2 == 0)
-				fprintf(f, "mafc_stall_seconds_bucket%s,le=\"0.%09u\"} %llu\n",
-					p->label, 1U << k, n);
+				fprintf(f, "%s%s,le=\"0.%09u\"} %llu\n", bucket, p->label,
+					1U << k, n);
 		}
-		fprintf(f, "mafc_stall_seconds_bucket%s,le=\"+Inf\"} %llu\n", p->label, n);
+		fprintf(f, "%s%s,le=\"+Inf\"} %llu\n", bucket, p->label, n);
 		fprintf(f, "mafc_stall_seconds_count%s} %llu\n", p->label, n);
 	}
 }
