@@ -83,7 +83,6 @@ static void bin_flush(struct cache *c, unsigned cls, unsigned n, bool pass)
 	struct bin *b = &c->bins[cls];
 	unsigned have = bin_count(c, cls);
 	void **base = b->end - c->slots[cls];
-
 	unsigned i;
 
 	probe(flush, classes[cls].size, n);

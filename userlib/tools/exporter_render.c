@@ -106,11 +106,14 @@ char *render_metrics(void)
 	single(f, "mafc_heaps_shown", 0, known.shown, "Those with figures of their own.");
 	single(f, "mafc_heaps_held_bytes", 0, known.sum.held, "Physical memory of all these.");
 	single(f, "mafc_heaps_live_bytes", 0, known.sum.live, "Memory in their allocated blocks.");
-	single(f, "mafc_heaps_fragmentation_percent", 2, known.sum.fragmentation / 100., "Of all.");
-	single(f, "mafc_fallback_processes", 0, known.fallbacks, "Without the device.");
+	single(f, "mafc_heaps_fragmentation_percent", 2, known.sum.fragmentation / 100.0,
+	       "Of all of them together.");
+	single(f, "mafc_fallback_processes", 0, known.fallbacks,
+	       "Those with the library, not on the device.");
 	single(f, "mafc_slo_percent", 0, known.slo, "Fragmentation that is within the objective.");
 	single(f, "mafc_oldest_sample_seconds", 3, oldest, "Age of the oldest figures shown.");
-	single(f, "process_cpu_seconds_total", 6, clock_s(CLOCK_PROCESS_CPUTIME_ID), "CPU time.");
+	single(f, "process_cpu_seconds_total", 6, clock_s(CLOCK_PROCESS_CPUTIME_ID),
+	       "CPU time of the exporter.");
 	for (g = figures; g < figures + LENGTH(figures); g++) {
 		head(f, g->name, NULL, g->help);
 		for (i = 0; i < known.shown; i++)

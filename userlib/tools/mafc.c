@@ -417,6 +417,7 @@ int main(int argc, char **argv)
 {
 	static char name[32];
 	const struct command *c = commands, *commands_end = commands + LENGTH(commands);
+	struct sigaction stop = { .sa_handler = on_signal };
 	bool takes_pid;
 	int status;
 	char *end;
@@ -448,8 +449,8 @@ int main(int argc, char **argv)
 		opt.pid = pid;
 	}
 	if (c->run == cmd_top || c->run == cmd_compact) {
-		signal(SIGINT, on_signal);
-		signal(SIGTERM, on_signal);
+		sigaction(SIGINT, &stop, NULL);
+		sigaction(SIGTERM, &stop, NULL);
 	}
 	status = c->run();
 	if (opt.json && js.more)

@@ -9,7 +9,7 @@
 const struct figure device_figures[] = {
 	D("enable", "enabled", 0, "Whether the compactor works.", "", 0, 1),
 	D("threshold_percent", "threshold_ratio", 2, "From here on a heap is meshed.", "%", 0, 100),
-	D("budget_percent", "budget_ratio", 2, "CPU time of compaction, of one CPU.", "%", 0, 100),
+	D("budget_percent", "budget_ratio", 2, "CPU time of compaction, 0: off.", "%", 0, 100),
 	D("interval_ms", "interval_seconds", 3, "Time between visits to a heap.", "ms", 1, 3600000),
 	D("medium_percent", "medium_ratio", 2, "Model: Medium from here on.", "%", 0, 100),
 	D("high_percent", "high_ratio", 2, "Model: High from here on.", "%", 0, 100),

@@ -120,7 +120,10 @@ static void sample(void)
 		return;
 	watch.samples++;
 	counts = sum.held >= opt.at_least;
-	watch.since = !counts || sum.fragmentation <= opt.slo ? 0 : watch.since ? watch.since : now;
+	if (!counts || sum.fragmentation <= opt.slo)
+		watch.since = 0;
+	else if (!watch.since)
+		watch.since = now;
 	watch.over = watch.since && now - watch.since >= opt.lasting;
 	if (watch.over || (counts && sum.fragmentation >= watch.worst.fragmentation))
 		watch.worst = sum;

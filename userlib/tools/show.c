@@ -144,25 +144,26 @@ static void put_heap(size_t i)
 	}
 }
 
-static uint64_t on_node[64];
+/* Pages of the heap whose node libnuma is to tell, and how many are on each. */
+static struct { unsigned long n; void *page[512]; uint64_t on[64]; } nodes;
 
-/* libnuma is asked of 512 pages at a time; NULL: of the last ones. */
+static void count_nodes(void)
+{
+	int node[LENGTH(nodes.page)];
+
+	if (!numa_move_pages(opt.pid, nodes.n, nodes.page, NULL, node, 0))
+		for (size_t i = 0; i < nodes.n; i++)
+			if (node[i] >= 0 && node[i] < 64)
+				nodes.on[node[i]]++;
+	nodes.n = 0;
+}
+
 static void nodes_page(const struct heap_page *p)
 {
-	static void *page[512];
-	static size_t n;
-	int node[512];
-
-	if (p && p->mapped && !p->meshed)
-		page[n++] = (void *)p->addr;
-	if (p && n < 512)
-		return;
-	if (numa_move_pages(opt.pid, n, page, NULL, node, 0))
-		n = 0;
-	while (n--)
-		if (node[n] >= 0 && node[n] < 64)
-			on_node[node[n]]++;
-	n = 0;
+	if (p->mapped && !p->meshed)
+		nodes.page[nodes.n++] = (void *)p->addr;
+	if (nodes.n == LENGTH(nodes.page))
+		count_nodes();
 }
 
 static void put_nodes(void)
@@ -172,10 +173,10 @@ static void put_nodes(void)
 
 	if (numa_available() < 0 || heap_walk(opt.pid, &meta, nodes_page))
 		return;
-	nodes_page(NULL);
+	count_nodes();
 	for (int i = 0; i <= numa_max_node() && i < 64; i++) {
 		snprintf(name, sizeof(name), "on_node_%d", i);
-		put(name, 'B', on_node[i] * PAGE);
+		put(name, 'B', nodes.on[i] * PAGE);
 	}
 }
 
