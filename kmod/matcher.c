@@ -167,7 +167,10 @@ static u16 find_subset(struct mafc_matcher *m, u16 places)
 	return found;
 }
 
-/* Most live blocks that fit at 1 to PROBE_ODDS: f/n * (f-1)/(n-1) ..., k factors; f of n free. */
+/*
+ * The highest level at which a random span fits with odds of 1 to PROBE_ODDS: k random ones of n
+ * blocks are among f free ones with probability f/n * (f-1)/(n-1) ..., k factors.
+ */
 static unsigned int probe_level(const struct mafc_matcher *m)
 {
 	unsigned int room = m->nblocks - m->dst_live, k;
@@ -279,7 +282,10 @@ int mafc_matcher_add(struct mafc_matcher *m, u32 id, const u64 bits[4])
 	return 0;
 }
 
-/* The next pair, failed if not mafc_matcher_done(). False: no more; or @m->paused: call again. */
+/*
+ * The next pair; without mafc_matcher_done() after it, it counts as failed. False: no pair is
+ * left or found; or, with @m->paused set, a fraction of a millisecond was too short: call again.
+ */
 bool mafc_matcher_next(struct mafc_matcher *m, u32 *dst, u32 *src)
 {
 	u64 stop = m->steps + STEPS_MAX;

@@ -10,7 +10,10 @@
 /* Leaves of one motion that faults may be using, one after the other, before it is called off. */
 #define MARK_TRIES	8
 
-/* Notes a slot for motion: 0; -ENOENT: empty; -EBUSY: noted already, or leaf shared; -E2BIG. */
+/*
+ * Notes one slot that is to be put in motion. Return: 0; -ENOENT if it is empty; -EBUSY if its leaf
+ * is shared or it is noted already (descriptors may name a page twice); -E2BIG if too many are.
+ */
 int mafc_motion_add(struct mafc_heap *heap, u32 slot)
 {
 	struct mafc_motion *mo = &heap->mo;
@@ -36,7 +39,10 @@ int mafc_motion_add(struct mafc_heap *heap, u32 slot)
 	return 0;
 }
 
-/* All slots of a frame or none. Shared: -EBUSY, unless @cow: may sleep, -ENOMEM. Else as above. */
+/*
+ * All slots of a frame, or none; if @cow, also of a shared one, which may sleep. Return: 0;
+ * -EBUSY if it is shared; -ENOMEM; else as mafc_motion_add().
+ */
 int mafc_motion_ring(struct mafc_heap *heap, u32 slot, bool cow)
 {
 	unsigned int first = heap->mo.n;
@@ -216,7 +222,10 @@ void mafc_motion_end(struct mafc_heap *heap)
 	heap->mo.n = 0;
 }
 
-/* Step 3 in design.rst: a locked page is pinned. True: no reference until page_ref_unfreeze(). */
+/*
+ * Makes sure, once it is in motion, that nobody else uses a frame. A locked page counts as pinned:
+ * step 3 in design.rst. If true, no reference can be taken until page_ref_unfreeze(page, 1).
+ */
 bool mafc_motion_freeze(struct mafc_heap *heap, struct page *page)
 {
 	if (page_ref_freeze(page, 1)) {
@@ -312,7 +321,10 @@ static void motion_retarget(struct mafc_heap *heap, struct page *new)
 		mafc_motion_set(heap, i, (unsigned long)new | (mo->s[i].entry & MAFC_E_MESHED));
 }
 
-/* To another frame of its node; not meta. 0; -EBUSY: pinned or shared; -ENOENT; -ENOMEM; -E2BIG. */
+/*
+ * Moves a frame, not of the meta region, to another of its node, taken with @gfp, see
+ * mafc_pool_take(). Return: 0; -EBUSY if it is pinned or shared; -ENOENT; -ENOMEM; -E2BIG.
+ */
 int mafc_relocate(struct mafc_heap *heap, u32 slot, gfp_t gfp)
 {
 	struct page *page = mafc_entry_page(mafc_entry_held(heap, slot));
@@ -372,7 +384,10 @@ static int cow_copy(struct mafc_heap *heap, u32 slot, struct mafc_batch *batch, 
 	return 0;
 }
 
-/* 0 or -ENOMEM; takes heap->motion. @owned: exclusive until fork or another is there; or NULL. */
+/*
+ * Gives a heap a frame of its own: 0 or -ENOMEM. Takes heap->motion; may sleep. @owned: the
+ * frame, exclusive until the next fork or until the slot points at another; or NULL.
+ */
 int mafc_cow_break(struct mafc_heap *heap, u32 slot,
 		   const struct vm_area_struct *vma, struct page **owned)
 {
@@ -438,7 +453,10 @@ static int release_some(struct mafc_heap *heap, u32 *slot, u32 end, u64 *pages)
 	return 0;
 }
 
-/* Drops @n large pages, even pinned; @pages: what there was. 0; -ENOMEM; -ENODEV; -EINTR: fatal. */
+/*
+ * Drops @n pages of the large region, pinned or not; @pages: how many there were. Takes
+ * heap->motion again and again. Return: 0; -ENOMEM; -ENODEV; -EINTR on a fatal signal.
+ */
 int mafc_release_range(struct mafc_heap *heap, u32 slot, u32 n, u64 *pages)
 {
 	u32 end = slot + n;
@@ -483,7 +501,10 @@ static int own_both(struct mafc_heap *heap, u32 from, u32 end, u32 delta)
 	return err ? err : own_range(heap, from + delta, end + delta, true);
 }
 
-/* Half of MAFC_MOTION_MAX slots at most, in one leaf each way; what a fault filled ahead goes. */
+/*
+ * Moves at most half of MAFC_MOTION_MAX slots, of one leaf on either side. What a fault filled
+ * ahead goes; empty slots are kept empty by an entry that says MOVING and nothing else.
+ */
 static void remap_some(struct mafc_heap *heap, u32 *slot, u32 end, u32 delta)
 {
 	struct page *ahead[MAFC_MOTION_MAX / 2];
@@ -516,7 +537,10 @@ static void remap_some(struct mafc_heap *heap, u32 *slot, u32 end, u32 delta)
 		mafc_frame_put(heap->pool, ahead[--k], 1);
 }
 
-/* Moves @n large pages, drops what is at @to. 0; -ENOMEM, -ENODEV: nothing moved; -EINTR: fatal. */
+/*
+ * Moves @n pages of the large region to @to, dropping what is there; takes heap->motion again
+ * and again. Return: 0; -ENOMEM or -ENODEV, with nothing moved; -EINTR on a fatal signal.
+ */
 int mafc_remap_range(struct mafc_heap *heap, u32 from, u32 to, u32 n)
 {
 	u32 end = from + n, delta = to - from;

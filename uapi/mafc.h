@@ -6,6 +6,9 @@
  *
  * DOC: errors
  *
+ * Every structure starts with its own size and with flags, 0 unless said; padding is 0.  The
+ * kernel takes older (shorter) and newer (longer) ones whose unknown part is zero.
+ *
  *   ENOTTY   no such ioctl
  *   EINVAL   an unknown flag, non-zero padding, a value out of range, a structure shorter than
  *            its first version
@@ -172,7 +175,10 @@ struct mafc_release {
 	__aligned_u64 released;		/* out: bytes dropped */
 };
 
-/* MAFC_IOC_REMAP: move large pages without copying.  What was at @to is lost; @from reads as 0. */
+/*
+ * MAFC_IOC_REMAP: move pages within the large region, without copying.  What was at @to is lost;
+ * @from reads as zeros.
+ */
 struct mafc_remap {
 	__u32 size;
 	__u32 flags;
