@@ -94,6 +94,11 @@ static void away_max(struct mafc_heap *heap, u64 ns)
 		;
 }
 
+static bool motion_marked(struct mafc_motion *mo, unsigned int i)
+{
+	return READ_ONCE(*motion_entry(mo, i)) & MAFC_E_MOVING;
+}
+
 /* Slots whose entry was not set get back what they had; waiters go on. */
 static void motion_unmark(struct mafc_heap *heap)
 {
@@ -101,7 +106,7 @@ static void motion_unmark(struct mafc_heap *heap)
 	unsigned int i;
 
 	for (i = 0; i < mo->n; i++)
-		if (READ_ONCE(*motion_entry(mo, i)) & MAFC_E_MOVING)
+		if (motion_marked(mo, i))
 			mafc_motion_set(heap, i, mo->s[i].entry);
 	if (mo->start)
 		away_max(heap, ktime_to_ns(ktime_sub(ktime_get(), mo->start)));
@@ -128,26 +133,25 @@ static void mark_leaf(struct mafc_motion *mo, unsigned int i)
 }
 
 /*
- * Lets all slots say MOVING, see step 2 in design.rst. @held is locked already, and is let go. If
- * not @wait, other sems are only tried. Return: NULL; or, some being marked, a leaf with sem taken.
+ * Lets all slots say MOVING, see step 2 in design.rst. @held is locked already, and is let go; other
+ * sems are only tried. Return: NULL; or, some being marked, a leaf whose sem is taken.
  */
-static struct mafc_leaf *motion_mark(struct mafc_motion *mo, struct mafc_leaf *held, bool wait)
+static struct mafc_leaf *motion_mark(struct mafc_motion *mo, struct mafc_leaf *held)
 {
 	struct mafc_leaf *leaf, *busy = NULL;
 	unsigned int i;
 
 	for (i = 0; i < mo->n && !busy; i++) {
 		leaf = mo->s[i].leaf;
-		if (READ_ONCE(*motion_entry(mo, i)) & MAFC_E_MOVING)
+		if (motion_marked(mo, i))
 			continue;	/* it had its turn */
-		if (wait)
-			down_write(&leaf->sem);
-		else if (leaf == held)
-			held = NULL;
-		else if (!down_write_trylock(&leaf->sem))
+		if (leaf != held && !down_write_trylock(&leaf->sem)) {
 			busy = leaf;
-		if (!busy)
-			mark_leaf(mo, i);
+			continue;
+		}
+		mark_leaf(mo, i);
+		if (leaf == held)
+			held = NULL;
 	}
 	if (held)
 		up_write(&held->sem);
@@ -197,7 +201,7 @@ int mafc_motion_start(struct mafc_heap *heap)
 		down_write(&leaf->sem);
 		preempt_disable();
 		mo->atomic = true;
-		leaf = motion_mark(mo, leaf, false);
+		leaf = motion_mark(mo, leaf);
 		if (!leaf)
 			return 0;
 		motion_unmark(heap);
@@ -210,8 +214,16 @@ int mafc_motion_start(struct mafc_heap *heap)
 /* The same for frames that stay in use, and are unmapped once faults wait; cannot fail. */
 static void motion_start_mapped(struct mafc_heap *heap)
 {
-	motion_mark(&heap->mo, NULL, true);
-	wait_for_writers(&heap->mo);
+	struct mafc_motion *mo = &heap->mo;
+	unsigned int i;
+
+	for (i = 0; i < mo->n; i++) {
+		if (motion_marked(mo, i))
+			continue;	/* with an earlier one of its leaf */
+		down_write(&mo->s[i].leaf->sem);
+		mark_leaf(mo, i);
+	}
+	wait_for_writers(mo);
 	motion_unmap(heap);
 }
 
