@@ -276,7 +276,7 @@ static void scan_page(struct worker *w, u32 page)
 		if (state == MAFC_SPAN_ATTACHED || state == MAFC_SPAN_IDLE)
 			scan_span(w, i, first + i);
 		else if ((state == MAFC_SPAN_NONE || state == MAFC_SPAN_TAIL) && w->act &&
-			 w->entry[i] && !mafc_handed_out(heap, slot + i))
+			 w->entry[i] && !(mafc_handed_out(heap, slot + i) & 1))
 			note_drop(w, slot + i, first + i, NULL);	/* nobody claims it */
 	}
 	mafc_drop_flush(heap, &w->drop);

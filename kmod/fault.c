@@ -49,14 +49,14 @@ static void fault_fill(struct fault *f)
 	unsigned int room = fault_room(f), k = 0, n;
 	struct mafc_batch *batch = &f->batch;
 	unsigned long *entry = &f->leaf->entry[f->i];
+	u64 handed_out = mafc_handed_out(f->heap, f->slot) | 1;
 	struct mafc_batch left = { 0 };
 
 	for (n = 0; n < batch->n; n++) {
 		struct page *page = batch->page[n];
 		struct mafc_frame *frame = mafc_frame(page);
 
-		while (k < room && (READ_ONCE(entry[k]) ||
-				    (k && !mafc_handed_out(f->heap, f->slot + k))))
+		while (k < room && (READ_ONCE(entry[k]) || !(handed_out >> k & 1)))
 			k++;
 		frame->slot = f->slot + k;
 		atomic_set(&frame->owners, 1);
@@ -194,7 +194,7 @@ static vm_fault_t mafc_vm_fault(struct vm_fault *vmf)
 	};
 	vm_fault_t ret;
 
-	if (!heap || heap->dead || !mafc_handed_out(heap, f.slot))
+	if (!heap || heap->dead || !(mafc_handed_out(heap, f.slot) & 1))
 		return VM_FAULT_SIGBUS;
 	f.i = mafc_leaf_index(f.slot);
 	mafc_count(heap, MAFC_N_FAULTS, 1);

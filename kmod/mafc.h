@@ -94,6 +94,7 @@ struct mafc_chunk {
 	u16 gone;			/* frames that went back to the system one by one */
 	u16 age;			/* of the histogram that gave the lazy targets */
 	bool aside;			/* in no list, nothing is taken: new or leaving */
+	bool zeroed;			/* by the page allocator: what is not @dirty is zeros */
 	DECLARE_BITMAP(dirty, MAFC_CHUNK_FRAMES_MAX);	/* those with data of the process */
 	struct mafc_buddy *buddy;	/* over the frames; those gone are never free in it */
 	struct mafc_frame *frame;	/* the frames, and the buddy behind them */
@@ -260,7 +261,7 @@ int mafc_table_fork(struct mafc_heap *parent, struct mafc_heap *child);
 void mafc_table_destroy(struct mafc_heap *heap);
 void *mafc_meta(struct mafc_heap *heap, u32 index, bool write);
 struct mafc_span *mafc_span(struct mafc_heap *heap, u32 index, bool write);
-bool mafc_handed_out(struct mafc_heap *heap, u32 slot);
+u64 mafc_handed_out(struct mafc_heap *heap, u32 slot);
 
 /* motion.c */
 int mafc_motion_add(struct mafc_heap *heap, u32 slot);

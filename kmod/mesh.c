@@ -63,7 +63,7 @@ static bool page_idle(struct mafc_heap *heap, const struct mafc_drop_page *p)
 	unsigned int state;
 
 	if (!p->block_size)
-		return !mafc_handed_out(heap, p->slot);
+		return !(mafc_handed_out(heap, p->slot) & 1);
 	s = mafc_span(heap, p->head, false);
 	if (!s)
 		return false;

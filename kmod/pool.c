@@ -181,6 +181,7 @@ static struct mafc_chunk *chunk_create(struct mafc_pool *pool, unsigned int orde
 	chunk->pool = pool;
 	chunk->order = order;
 	chunk->aside = true;
+	chunk->zeroed = want_init_on_alloc(gfp);
 	chunk->buddy = (struct mafc_buddy *)&chunk->frame[1U << order];
 	mafc_buddy_init(chunk->buddy, order);
 	for (i = 0; i < 1U << order; i++)
@@ -217,13 +218,13 @@ static void take_frames(struct mafc_chunk *chunk, int off, unsigned int n,
 			enum mafc_fill fill, struct mafc_batch *batch)
 {
 	unsigned int i;
-	bool fresh;
 
 	for (i = 0; i < n; i++) {
 		atomic_set(&chunk->frame[off + i].owners, 0);
 		/* Raw frames become dirty when they are filled. */
-		fresh = fill != MAFC_FILL_RAW && !__test_and_set_bit(off + i, chunk->dirty);
-		if (fill == MAFC_FILL_ZERO || (fill == MAFC_FILL_OWN && fresh))
+		if (fill != MAFC_FILL_RAW &&
+		    (__test_and_set_bit(off + i, chunk->dirty) ? fill == MAFC_FILL_ZERO :
+		     !chunk->zeroed))
 			batch->zero |= BIT(i);
 		batch->page[i] = chunk->base + off + i;
 	}

@@ -274,39 +274,47 @@ struct mafc_span *mafc_span(struct mafc_heap *heap, u32 index, bool write)
 	return page ? page + index % MAFC_SPANS_PER_PAGE : NULL;
 }
 
-/* Bit @i of a page of a page map, which lies in slot @slot. */
-static bool map_bit(struct mafc_heap *heap, u32 slot, unsigned int i)
+/* Bits @i to @i + 63, as far as its page goes, of a page map, which lies in slot @slot. */
+static u64 map_bits(struct mafc_heap *heap, u32 slot, unsigned int i)
 {
 	unsigned long e = mafc_entry(heap, slot), seen;
+	unsigned int w = i / 64, shift = i % 64;
 	struct page *page;
-	bool bit = false, cow;
+	u64 bits = 0, *map;
+	bool cow;
 
 	do {
 		seen = e;
 		page = mafc_entry_page(seen);
 		if (!page)
-			return false;
+			return 0;
+		map = page_address(page);
 		/* After fork it may be replaced by a copy, and freed. */
 		cow = READ_ONCE(heap->cow);
 		if (!cow || get_page_unless_zero(page)) {
-			bit = test_bit(i, page_address(page));
+			bits = READ_ONCE(map[w]) >> shift;
+			if (shift && (w + 1) % (PAGE_SIZE / sizeof(u64)))
+				bits |= READ_ONCE(map[w + 1]) << (64 - shift);
 			if (cow)
 				put_page(page);
 		}
-		smp_rmb();	/* the bit before the second look */
+		smp_rmb();	/* the bits before the second look */
 		e = mafc_entry(heap, slot);
 	} while (e != seen);
-	return bit;
+	return bits;
 }
 
-/* May the process touch this page?  Looks into the page map, without a lock. */
-bool mafc_handed_out(struct mafc_heap *heap, u32 slot)
+/*
+ * Which pages may the process touch?  Bit i is that of @slot + i, right if both are in one leaf.
+ * Looks into the page map, without a lock.
+ */
+u64 mafc_handed_out(struct mafc_heap *heap, u32 slot)
 {
 	enum mafc_region region = mafc_slot_region(slot);
 	u32 index = mafc_slot_index(slot);
 
 	if (region == MAFC_META)
-		return true;
-	return map_bit(heap, mafc_slot(MAFC_META, heap->map[region] + index / (8 * PAGE_SIZE)),
-		       index % (8 * PAGE_SIZE));
+		return ~0ULL;
+	return map_bits(heap, mafc_slot(MAFC_META, heap->map[region] + index / (8 * PAGE_SIZE)),
+			index % (8 * PAGE_SIZE));
 }
