@@ -12,6 +12,7 @@ struct fault {
 	u32 slot;
 	unsigned int i;
 	bool write;
+	u64 handed_out;		/* bit i: the page after so many more was, when the fault began */
 	struct page *owned;	/* the frame that the slot was found, or made, exclusive with */
 	struct mafc_batch batch;
 };
@@ -29,16 +30,24 @@ static unsigned int fault_room(const struct fault *f)
 	return min3(pages, (unsigned long)MAFC_BATCH_MAX, (unsigned long)MAFC_LEAF_SLOTS - f->i);
 }
 
+/* Is slot @k behind this one empty, and in use? */
+static bool fault_wants(const struct fault *f, unsigned int k)
+{
+	return f->handed_out >> k & 1 && !READ_ONCE(f->leaf->entry[f->i + k]);
+}
+
 static int fault_take(struct fault *f)
 {
 	enum mafc_region region = mafc_slot_region(f->slot);
 	enum mafc_fill fill = region == MAFC_SMALL ? MAFC_FILL_OWN : MAFC_FILL_ZERO;
 	struct mafc_pool *pool = mafc_pool_of(f->heap, f->slot);
 	/* What is taken and never touched is waste: so many pages, a small part of the heap. */
-	unsigned long most = region == MAFC_META ? 1 : fault_room(f);
-	unsigned int want = clamp(READ_ONCE(pool->frames) / 64, 1UL, most);
+	unsigned long most = READ_ONCE(pool->frames) / 64;
+	unsigned int room = region == MAFC_META ? 1 : fault_room(f), want = 1, k;
 	struct mafc_place place;
 
+	for (k = 1; k < room && want < most; k++)
+		want += fault_wants(f, k);
 	mafc_place_of(f->vmf->vma, f->slot, &place);
 	return mafc_pool_take(pool, &f->batch, want, fill, GFP_KERNEL_ACCOUNT, &place);
 }
@@ -48,19 +57,17 @@ static void fault_fill(struct fault *f)
 {
 	unsigned int room = fault_room(f), k = 0, n;
 	struct mafc_batch *batch = &f->batch;
-	unsigned long *entry = &f->leaf->entry[f->i];
-	u64 handed_out = mafc_handed_out(f->heap, f->slot) | 1;
 	struct mafc_batch left = { 0 };
 
 	for (n = 0; n < batch->n; n++) {
 		struct page *page = batch->page[n];
 		struct mafc_frame *frame = mafc_frame(page);
 
-		while (k < room && (READ_ONCE(entry[k]) || !(handed_out >> k & 1)))
+		while (k < room && !fault_wants(f, k))
 			k++;
 		frame->slot = f->slot + k;
 		atomic_set(&frame->owners, 1);
-		if (k == room || cmpxchg(&entry[k], 0, (unsigned long)page)) {
+		if (k == room || cmpxchg(&f->leaf->entry[f->i + k], 0, (unsigned long)page)) {
 			atomic_set(&frame->owners, 0);
 			left.page[left.n++] = page;
 		}
@@ -194,7 +201,10 @@ static vm_fault_t mafc_vm_fault(struct vm_fault *vmf)
 	};
 	vm_fault_t ret;
 
-	if (!heap || heap->dead || !(mafc_handed_out(heap, f.slot) & 1))
+	if (!heap || heap->dead)
+		return VM_FAULT_SIGBUS;
+	f.handed_out = mafc_handed_out(heap, f.slot);
+	if (!(f.handed_out & 1))
 		return VM_FAULT_SIGBUS;
 	f.i = mafc_leaf_index(f.slot);
 	mafc_count(heap, MAFC_N_FAULTS, 1);

@@ -69,12 +69,12 @@ static size_t budget(void)
 	return n > cpus ? MAX(all * cpus / n, BUDGET_LEAST) : all;
 }
 
-/* On anonymous memory, free large pages hold memory wherever they are. */
+/* Free large pages cost the same wherever they are: the kernel drops them in a cache, too. */
 static size_t slot_cost(unsigned cls)
 {
 	size_t size = classes[cls].size;
 
-	return size <= SMALL_MAX || heap.os->compacts ? size : size / 8;
+	return size <= SMALL_MAX ? size : size / 8;
 }
 
 /* Give the @n oldest blocks of a bin back; @pass: to another thread, rather. */
@@ -113,7 +113,7 @@ static void bin_free(struct cache *c, unsigned cls)
 static bool bin_grow(struct cache *c, unsigned cls)
 {
 	unsigned old = c->slots[cls], count = bin_count(c, cls), slots;
-	size_t size = slot_cost(cls), room = budget();
+	size_t size = slot_cost(cls), room = c->budget;
 	struct bin *b = &c->bins[cls];
 	void **base;
 
@@ -143,6 +143,7 @@ static void look_around(struct cache *c, unsigned busy)
 
 	if (c->calls++ % LOOK_EVERY)
 		return;
+	c->budget = budget();
 	if (c->calls % VISIT_EVERY == 1 && load(&idle_awake) > 1)
 		idle_visit(false);
 	c->hand = cls + 1 < all_classes ? cls + 1 : 1;
@@ -169,6 +170,7 @@ static struct cache *cache_create(void)
 	for (i = 0; i < NCLASSES; i++)
 		c->bins[i] = no_bins[i];
 	c->hand = 1;
+	c->budget = budget();
 	c->owner = &my;
 	my_cache = c;
 	my.bins = c->bins;

@@ -14,6 +14,7 @@ struct cache {
 	uint8_t seen[NCLASSES];		/* blocks in each bin when it was last looked at */
 	uint8_t shrinks[APART + 1];	/* of the classes with two bins: see recycle() */
 	size_t room;			/* bytes that the bins hold when full */
+	size_t budget;			/* and may hold, as of the last look around */
 	uint32_t calls;			/* slow ones */
 	uint32_t hand;			/* the bin to look at next */
 	uint32_t parked;		/* list of sites.c: blocks that NULLs in bins stand for */

@@ -10,23 +10,34 @@
 #define DIRTY_MIN	((16U << 20) >> PAGE_SHIFT)	/* may always be free (anonymous) */
 #define REMAP_MIN	((size_t)1 << 20)		/* below, copying is faster */
 
-/* Guards the large page map, all tags and bins, and RES_LARGE and followers. */
+/* Guards all tags and bins, and RES_LARGE and followers. */
 struct lock large_lock;
 static struct surplus surplus;
 
-static void map_bits(uint32_t first, uint32_t pages, bool set)
+static void mark_word(uint64_t *word, uint64_t mask, bool used)
 {
-	uint64_t *word = &heap.large_map[first / 64], mask;
-	uint32_t bit = first % 64, n;
+	if (used)
+		bits_set(word, mask);
+	else
+		bits_clear(word, mask);
+}
+
+/* The first and the last word may have bits of neighbours. */
+void large_mark(const void *p, uint32_t pages, bool used)
+{
+	uint32_t first = large_page(p), last = first + pages - 1;
+	uint64_t *word = &heap.large_map[first / 64], *end = &heap.large_map[last / 64];
+	uint64_t mask = ~0ULL << first % 64;
 
 	if (!heap.os->compacts)
 		return;		/* nobody looks */
-	for (; pages; pages -= n, bit = 0, word++) {
-		n = MIN(64 - bit, pages);
-		mask = (n == 64 ? ~0ULL : (1ULL << n) - 1) << bit;
-		store(word, set ? *word | mask : *word & ~mask);
+	if (word < end) {
+		mark_word(word, mask, used);
+		while (++word < end)
+			store_release(word, used ? ~0ULL : 0);
+		mask = ~0ULL;
 	}
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	mark_word(word, mask & (~0ULL >> (63 - last % 64)), used);
 }
 
 static size_t byte_offset(uint32_t page)
@@ -44,14 +55,6 @@ static void count_large(int64_t pages)
 	struct mafc_meta *m = heap.meta;
 
 	store(&m->large_live, m->large_live + pages * (int64_t)PAGE_SIZE);
-}
-
-/* The program's, from now on: the kernel may be asked to back it. */
-static void take(uint32_t first, uint32_t pages)
-{
-	extent_tag(first, pages, EXTENT_USED);
-	map_bits(first, pages, true);
-	count_large(pages);
 }
 
 /* Release extents until @keep dirty pages are left, the longest first: that takes least calls. */
@@ -108,7 +111,8 @@ static uint32_t take_pages(uint32_t pages, uint32_t align, bool *zero)
 		at = find_clean(pages, align);
 	surplus.low = MIN(surplus.low, extents_dirty);
 	if (at) {
-		take(at, pages);
+		extent_tag(at, pages, EXTENT_USED);
+		count_large(pages);
 		store(&heap.meta->large_allocs, heap.meta->large_allocs + 1);
 	}
 	return at;
@@ -116,18 +120,20 @@ static uint32_t take_pages(uint32_t pages, uint32_t align, bool *zero)
 
 void *large_alloc(size_t size, size_t align, bool zero)
 {
-	uint32_t at = 0;
+	uint32_t at = 0, pages = 0;
 	bool zeroed;
 
 	if (size <= heap.large_bytes && align <= heap.large_bytes) {
+		pages = MAX(pages_of(size), 1UL);
 		lock_take(&large_lock);
-		at = take_pages(MAX(pages_of(size), 1UL), MAX(align >> PAGE_SHIFT, 1UL), &zeroed);
+		at = take_pages(pages, MAX(align >> PAGE_SHIFT, 1UL), &zeroed);
 		lock_drop(&large_lock);
 	}
 	if (!at) {
 		errno = ENOMEM;
 		return NULL;
 	}
+	large_mark(page_address(at), pages, true);
 	probe(large_alloc, page_address(at), size);
 	if (zero && !zeroed)
 		memset(page_address(at), 0, size);
@@ -166,7 +172,7 @@ static void free_pages(uint32_t first, uint32_t pages)
 		clean = heap.os->release(page_address(first), bytes);
 		lock_take(&large_lock);
 	}
-	map_bits(first, pages, false);
+	large_mark(page_address(first), pages, false);
 	extent_insert(first, pages, clean ? EXTENT_CLEAN : EXTENT_DIRTY);
 	count_large(-(int64_t)pages);
 	limit_dirty();
@@ -203,8 +209,9 @@ static bool grow_in_place(uint32_t first, uint32_t old, uint32_t pages)
 		return false;
 	/* The former last page lies inside now; its tag must not show. */
 	heap.extents[first + old - 1].tail = EXTENT_NONE;
-	take(first, pages);
-	count_large(-(int64_t)old);
+	extent_tag(first, pages, EXTENT_USED);
+	large_mark(page_address(first + old), pages - old, true);
+	count_large((int64_t)pages - old);
 	return true;
 }
 

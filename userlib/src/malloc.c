@@ -42,14 +42,23 @@ static void *alloc_cached(unsigned cls, size_t size)
 	return likely(p) ? p : cache_refill(cls, size);
 }
 
+static void *alloc_medium(size_t size)
+{
+	unsigned cls = class_of_pages[pages_of(size)];
+	void *p = alloc_cached(cls, size);
+
+	if (likely(p))
+		large_mark(p, classes[cls].pages, true);
+	return whole(p);
+}
+
 static void noinline *alloc_slow(size_t size)
 {
 	void *p = NULL;
 
 	if (likely(heap_start()))
 		p = size <= SMALL_MAX ? cache_refill(class_of(size), size) :
-		    size > MEDIUM_MAX ? NULL :
-		    whole(alloc_cached(class_of_pages[pages_of(size)], size));
+		    size <= MEDIUM_MAX ? alloc_medium(size) : NULL;
 	/* Also when the small region is full. */
 	if (unlikely(!p))
 		return alloc_large(size, GRAIN, false);
@@ -78,9 +87,12 @@ static void release_large(void *p)
 
 	if (unlikely(sites))
 		sites_free(NULL, p);
-	if (!cls || classes[cls].size != size)
+	if (!cls || classes[cls].size != size) {
 		large_give(&p, 1);
-	else if (!cache_push(cls, p))
+		return;
+	}
+	large_mark(p, classes[cls].pages, false);
+	if (!cache_push(cls, p))
 		cache_overflow(cls, p);
 }
 
