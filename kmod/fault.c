@@ -352,17 +352,17 @@ static struct mafc_heap *fork_heap(struct mafc_heap *parent, struct mm_struct *m
 	if (!child)
 		return NULL;
 	heap_lock_vmas(parent);
-	mutex_lock(&parent->motion);
-	heap_set_cow(parent);
-	err = mafc_table_fork(parent, child);
-	mutex_unlock(&parent->motion);
+	scoped_guard(mutex, &parent->motion) {
+		heap_set_cow(parent);
+		err = mafc_table_fork(parent, child);
+	}
 	if (!err && test_bit(MMF_HAS_PINNED, &parent->mm->flags))
 		err = copy_pinned(parent, child);
 	/* The compactor may have found it empty, and so exclusive. */
-	mutex_lock(&child->motion);
-	child->forks++;
-	child->dead = err;
-	mutex_unlock(&child->motion);
+	scoped_guard(mutex, &child->motion) {
+		child->forks++;
+		child->dead = err;
+	}
 	return child;
 }
 
@@ -439,10 +439,10 @@ void mafc_try_uncow(struct mafc_heap *heap)
 	unsigned int forks;
 	bool exclusive;
 
-	mutex_lock(&heap->motion);
-	forks = heap->forks;
-	exclusive = !heap->dead && heap_exclusive(heap);
-	mutex_unlock(&heap->motion);
+	scoped_guard(mutex, &heap->motion) {
+		forks = heap->forks;
+		exclusive = !heap->dead && heap_exclusive(heap);
+	}
 	if (!exclusive || !mmget_not_zero(mm))
 		return;
 	/* There is no trylock for modules; do not queue up behind anybody. */

@@ -148,15 +148,15 @@ struct mafc_heap *mafc_heap_fork(struct mafc_heap *parent, struct mm_struct *mm)
 void mafc_heap_kill(struct mafc_heap *heap)
 {
 	xa_erase(&heaps_by_mm, mm_key(heap->mm));
-	mutex_lock(&heaps_lock);
-	list_del_init(&heap->node);
-	mafc_heaps_count--;
-	mutex_unlock(&heaps_lock);
+	scoped_guard(mutex, &heaps_lock) {
+		list_del_init(&heap->node);
+		mafc_heaps_count--;
+	}
 	/* Whoever is at work finishes; whoever comes later sees it is dead. */
-	mutex_lock(&heap->motion);
-	heap->dead = true;
-	memset(heap->leaf_cache, 0, sizeof(heap->leaf_cache));
-	mutex_unlock(&heap->motion);
+	scoped_guard(mutex, &heap->motion) {
+		heap->dead = true;
+		memset(heap->leaf_cache, 0, sizeof(heap->leaf_cache));
+	}
 	mafc_table_destroy(heap);
 	mafc_pool_kill(heap->pool);
 	mafc_pool_kill(heap->meta_pool);
@@ -169,13 +169,12 @@ struct mafc_heap *mafc_heap_next(struct mafc_heap *prev)
 	struct list_head *last = prev ? &prev->node : &heaps_list;
 	struct mafc_heap *heap = NULL;
 
-	mutex_lock(&heaps_lock);
-	/* The node of a dead heap points at itself. */
-	if (last->next != &heaps_list && last->next != last) {
-		heap = list_entry(last->next, struct mafc_heap, node);
-		refcount_inc(&heap->refs);
-	}
-	mutex_unlock(&heaps_lock);
+	scoped_guard(mutex, &heaps_lock)
+		/* The node of a dead heap points at itself. */
+		if (last->next != &heaps_list && last->next != last) {
+			heap = list_entry(last->next, struct mafc_heap, node);
+			refcount_inc(&heap->refs);
+		}
 	if (prev)
 		mafc_heap_put(prev);
 	return heap;

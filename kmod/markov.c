@@ -165,27 +165,23 @@ static u64 advance(struct mafc_pfm *p)
 	return high / ROW_ONE;
 }
 
-static void clamp_thresholds(u32 *medium, u32 *high)
-{
-	*high = min_t(u32, max_t(u32, *high, 2), MAFC_PFM_FRAG_MAX);
-	*medium = min_t(u32, max_t(u32, *medium, 1), *high - 1);
-}
-
 /* A new model; bounds in 1/100 of a per cent, moved into 1 to 9,999, and over it to 10,000. */
 void mafc_pfm_init(struct mafc_pfm *p, u32 medium, u32 high)
 {
-	clamp_thresholds(&medium, &high);
 	memset(p, 0, sizeof(*p));
-	p->medium = medium;
-	p->high = high;
+	mafc_pfm_set_thresholds(p, medium, high);
 }
 
 /* What was learned refers to the old thresholds and is forgotten if they differ. */
 void mafc_pfm_set_thresholds(struct mafc_pfm *p, u32 medium, u32 high)
 {
-	clamp_thresholds(&medium, &high);
-	if (medium != p->medium || high != p->high)
-		mafc_pfm_init(p, medium, high);
+	high = min_t(u32, max_t(u32, high, 2), MAFC_PFM_FRAG_MAX);
+	medium = min_t(u32, max_t(u32, medium, 1), high - 1);
+	if (medium == p->medium && high == p->high)
+		return;
+	memset(p, 0, sizeof(*p));
+	p->medium = medium;
+	p->high = high;
 }
 
 /* A step. -EINVAL: absent or out of range; Low until the next good one, nothing is learned. */

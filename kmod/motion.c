@@ -132,32 +132,6 @@ static void mark_leaf(struct mafc_motion *mo, unsigned int i)
 	up_write(&leaf->sem);
 }
 
-/*
- * Lets all slots say MOVING, see step 2 in design.rst. @held is locked already, and is let go; other
- * sems are only tried. Return: NULL; or, some being marked, a leaf whose sem is taken.
- */
-static struct mafc_leaf *motion_mark(struct mafc_motion *mo, struct mafc_leaf *held)
-{
-	struct mafc_leaf *leaf, *busy = NULL;
-	unsigned int i;
-
-	for (i = 0; i < mo->n && !busy; i++) {
-		leaf = mo->s[i].leaf;
-		if (motion_marked(mo, i))
-			continue;	/* it had its turn */
-		if (leaf != held && !down_write_trylock(&leaf->sem)) {
-			busy = leaf;
-			continue;
-		}
-		mark_leaf(mo, i);
-		if (leaf == held)
-			held = NULL;
-	}
-	if (held)
-		up_write(&held->sem);
-	return busy;
-}
-
 /* Once faults wait: copy-on-write faults that carry a page to the page table hold its lock. */
 static void wait_for_writers(struct mafc_motion *mo)
 {
@@ -193,16 +167,23 @@ static void motion_unmap(struct mafc_heap *heap)
 int mafc_motion_start(struct mafc_heap *heap)
 {
 	struct mafc_motion *mo = &heap->mo;
-	struct mafc_leaf *leaf = mo->s[0].leaf;
-	unsigned int tries;
+	unsigned int tries, i = 0;
 
 	motion_unmap(heap);
 	for (tries = 0; tries < MARK_TRIES; tries++) {
-		down_write(&leaf->sem);
+		/* Step 2 in design.rst: one leaf is waited for, the others are only tried. */
+		down_write(&mo->s[i].leaf->sem);
 		preempt_disable();
 		mo->atomic = true;
-		leaf = motion_mark(mo, leaf);
-		if (!leaf)
+		mark_leaf(mo, i);
+		for (i = 0; i < mo->n; i++) {
+			if (motion_marked(mo, i))
+				continue;	/* with an earlier one of its leaf */
+			if (!down_write_trylock(&mo->s[i].leaf->sem))
+				break;
+			mark_leaf(mo, i);
+		}
+		if (i == mo->n)
 			return 0;
 		motion_unmark(heap);
 	}
@@ -219,7 +200,7 @@ static void motion_start_mapped(struct mafc_heap *heap)
 
 	for (i = 0; i < mo->n; i++) {
 		if (motion_marked(mo, i))
-			continue;	/* with an earlier one of its leaf */
+			continue;
 		down_write(&mo->s[i].leaf->sem);
 		mark_leaf(mo, i);
 	}
@@ -565,12 +546,10 @@ int mafc_remap_range(struct mafc_heap *heap, u32 from, u32 to, u32 n)
 		return err;
 	mafc_release_range(heap, to, n, &dropped);
 	while (from < end && !heap->dead) {
-		mutex_lock(&heap->motion);
-		/* Only after a fork meanwhile is there anything to be done. */
-		err = own_both(heap, from, min(end, from + MAFC_LEAF_SLOTS), delta);
-		if (!err)
-			remap_some(heap, &from, end, delta);
-		mutex_unlock(&heap->motion);
+		scoped_guard(mutex, &heap->motion)
+			/* Only after a fork meanwhile is there anything to be done. */
+			if (!own_both(heap, from, min(end, from + MAFC_LEAF_SLOTS), delta))
+				remap_some(heap, &from, end, delta);
 		cond_resched();
 		if (fatal_signal_pending(current))
 			return -EINTR;

@@ -274,47 +274,38 @@ struct mafc_span *mafc_span(struct mafc_heap *heap, u32 index, bool write)
 	return page ? page + index % MAFC_SPANS_PER_PAGE : NULL;
 }
 
-/* Bits @i to @i + 63, as far as its page goes, of a page map, which lies in slot @slot. */
-static u64 map_bits(struct mafc_heap *heap, u32 slot, unsigned int i)
+/*
+ * Which pages may the process touch, by the page map? Bit i is that of @slot + i, as far as the word
+ * goes: 57 or more, if no leaf ends before. Without a lock.
+ */
+u64 mafc_handed_out(struct mafc_heap *heap, u32 slot)
 {
-	unsigned long e = mafc_entry(heap, slot), seen;
-	unsigned int w = i / 64, shift = i % 64;
+	enum mafc_region region = mafc_slot_region(slot);
+	u32 map = mafc_slot_index(slot) / (8 * PAGE_SIZE), bit = slot % (8 * PAGE_SIZE);
+	u32 byte = min_t(u32, bit / 8, PAGE_SIZE - sizeof(u64));
+	unsigned long e, seen;
 	struct page *page;
-	u64 bits = 0, *map;
+	u64 bits = 0;
 	bool cow;
 
+	if (region == MAFC_META)
+		return ~0ULL;
+	map = mafc_slot(MAFC_META, heap->map[region] + map);
+	e = mafc_entry(heap, map);
 	do {
 		seen = e;
 		page = mafc_entry_page(seen);
 		if (!page)
 			return 0;
-		map = page_address(page);
 		/* After fork it may be replaced by a copy, and freed. */
 		cow = READ_ONCE(heap->cow);
 		if (!cow || get_page_unless_zero(page)) {
-			bits = READ_ONCE(map[w]) >> shift;
-			if (shift && (w + 1) % (PAGE_SIZE / sizeof(u64)))
-				bits |= READ_ONCE(map[w + 1]) << (64 - shift);
+			memcpy(&bits, page_address(page) + byte, sizeof(bits));
 			if (cow)
 				put_page(page);
 		}
 		smp_rmb();	/* the bits before the second look */
-		e = mafc_entry(heap, slot);
+		e = mafc_entry(heap, map);
 	} while (e != seen);
-	return bits;
-}
-
-/*
- * Which pages may the process touch?  Bit i is that of @slot + i, right if both are in one leaf.
- * Looks into the page map, without a lock.
- */
-u64 mafc_handed_out(struct mafc_heap *heap, u32 slot)
-{
-	enum mafc_region region = mafc_slot_region(slot);
-	u32 index = mafc_slot_index(slot);
-
-	if (region == MAFC_META)
-		return ~0ULL;
-	return map_bits(heap, mafc_slot(MAFC_META, heap->map[region] + index / (8 * PAGE_SIZE)),
-			index % (8 * PAGE_SIZE));
+	return bits >> (bit - 8 * byte);
 }

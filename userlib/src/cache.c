@@ -44,10 +44,13 @@ static unsigned bin_count(const struct cache *c, unsigned cls)
 	return c->slots[cls] - (c->bins[cls].end - c->bins[cls].top);
 }
 
+/* One medium block at a time: more would be address space that nothing asked for. */
 static unsigned take(unsigned cls, void **blocks, unsigned want, size_t size)
 {
-	return classes[cls].size > SMALL_MAX ? large_take(cls, blocks, want) :
-	       central_take(class_own(cls), blocks, want, size);
+	if (classes[cls].size <= SMALL_MAX)
+		return central_take(class_own(cls), blocks, want, size);
+	*blocks = large_alloc(classes[cls].size, GRAIN, false);
+	return !!*blocks;
 }
 
 static void give(unsigned cls, void **blocks, unsigned n)
@@ -69,12 +72,12 @@ static size_t budget(void)
 	return n > cpus ? MAX(all * cpus / n, BUDGET_LEAST) : all;
 }
 
-/* Free large pages cost the same wherever they are: the kernel drops them in a cache, too. */
+/* On anonymous memory free large pages cost the same wherever they are, on the device little. */
 static size_t slot_cost(unsigned cls)
 {
 	size_t size = classes[cls].size;
 
-	return size <= SMALL_MAX ? size : size / 8;
+	return size <= SMALL_MAX ? size : size / (heap.os->compacts ? 64 : 8);
 }
 
 /* Give the @n oldest blocks of a bin back; @pass: to another thread, rather. */

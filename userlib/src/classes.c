@@ -4,7 +4,7 @@
  * The fewer blocks a span has, the likelier it can be dropped or meshed: so it is one page where 8
  * blocks fit.  Above, spans of 2 to 32 pages hold 15 down to 8: at most 6 % of a block are unused.
  */
-#include "types.h"
+#include "os.h"
 
 #define ONE_PAGE_MAX	512
 #define BLOCKS_MIN	8
@@ -45,11 +45,14 @@ static void class_add(uint32_t size, uint32_t pages)
 
 static void medium_init(void)
 {
-	uint32_t pages, p = 1;
+	uint32_t pages, p = 1, last = MEDIUM_MAX / PAGE_SIZE;
 
+	/* Blocks that wait on the device hold no memory for long. */
+	if (!heap.os->compacts)
+		last /= 2;
 	all_classes = nclasses;
-	for (pages = SMALL_MAX / PAGE_SIZE + 1; pages <= MEDIUM_MAX / PAGE_SIZE;
-	     pages += pages < 16 ? 1 : pages < 32 ? 2 : 4) {
+	for (pages = SMALL_MAX / PAGE_SIZE + 1; pages <= last;
+	     pages += MAX(1U, (1U << (31 - __builtin_clz(pages))) / 8)) {
 		classes[all_classes] = (struct size_class){
 			.size = pages << PAGE_SHIFT, .pages = pages,
 			.blocks = 1, .bin_max = MEDIUM_BIN,

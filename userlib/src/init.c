@@ -37,12 +37,12 @@ static bool start(void)
 	unsigned i;
 
 	options_read();
-	classes_init();
 	if (!os_device_start()) {
 		no_device();
 		if (!os_anon_start())
 			return false;
 	}
+	classes_init();
 	heap.small = (uintptr_t)reserves[RES_SMALL].base;
 	heap.small_bytes = reserves[RES_SMALL].size;
 	heap.page_class = (uint8_t *)reserves[RES_PAGE_CLASS].base;

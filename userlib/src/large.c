@@ -140,19 +140,6 @@ void *large_alloc(size_t size, size_t align, bool zero)
 	return page_address(at);
 }
 
-unsigned large_take(unsigned cls, void **blocks, unsigned n)
-{
-	unsigned got;
-	uint32_t at;
-	bool zeroed;
-
-	lock_take(&large_lock);
-	for (got = 0; got < n && (at = take_pages(classes[cls].pages, 1, &zeroed)); got++)
-		blocks[got] = page_address(at);
-	lock_drop(&large_lock);
-	return got;
-}
-
 size_t large_size(const void *p)
 {
 	struct extent *e = &heap.extents[large_page(p)];

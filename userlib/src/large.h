@@ -8,9 +8,7 @@ extern struct lock large_lock;
 
 /* @align is a power of two.  With @zero the block is all zeros. */
 void *large_alloc(size_t size, size_t align, bool zero);
-/* @n blocks of a medium class, not yet marked; large_give() takes any. */
-unsigned large_take(unsigned cls, void **blocks, unsigned n);
-void large_give(void **blocks, unsigned n);
+void large_give(void **blocks, unsigned n);	/* of any length */
 /* Has the program these pages?  Others, those of cached blocks among them, may be dropped. */
 void large_mark(const void *p, uint32_t pages, bool used);
 size_t large_size(const void *p);	/* in bytes; 0: no block begins here */

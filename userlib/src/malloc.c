@@ -23,13 +23,21 @@ static inline void *whole(void *p)
 	return p;
 }
 
+/* Of blocks of @size bytes; 0: they are small, or go without caches. */
+static inline unsigned medium_class(size_t size)
+{
+	return size > SMALL_MAX && size <= MEDIUM_MAX ? class_of_pages[pages_of(size)] : 0;
+}
+
 static void *alloc_large(size_t size, size_t align, bool zero)
 {
+	unsigned cls = medium_class(size);
+
 	if (unlikely(size > PTRDIFF_MAX || !heap_start()))
 		return fail(ENOMEM);
-	if (size <= MEDIUM_MAX && size > SMALL_MAX)
-		size = classes[class_of_pages[pages_of(size)]].size;
-	else if (size > MEDIUM_MAX)
+	if (cls)
+		size = classes[cls].size;
+	else if (size > SMALL_MAX)
 		/* What differs little in size can take each other's place. */
 		size = round_up(size, MIN(1UL << HUGE_SHIFT, 1UL << (59 - __builtin_clzl(size))));
 	return whole(large_alloc(size, align, zero));
@@ -42,9 +50,8 @@ static void *alloc_cached(unsigned cls, size_t size)
 	return likely(p) ? p : cache_refill(cls, size);
 }
 
-static void *alloc_medium(size_t size)
+static void *alloc_medium(unsigned cls, size_t size)
 {
-	unsigned cls = class_of_pages[pages_of(size)];
 	void *p = alloc_cached(cls, size);
 
 	if (likely(p))
@@ -55,10 +62,13 @@ static void *alloc_medium(size_t size)
 static void noinline *alloc_slow(size_t size)
 {
 	void *p = NULL;
+	unsigned cls;
 
-	if (likely(heap_start()))
-		p = size <= SMALL_MAX ? cache_refill(class_of(size), size) :
-		    size <= MEDIUM_MAX ? alloc_medium(size) : NULL;
+	if (likely(heap_start())) {
+		cls = medium_class(size);
+		p = cls ? alloc_medium(cls, size) :
+		    size <= SMALL_MAX ? cache_refill(class_of(size), size) : NULL;
+	}
 	/* Also when the small region is full. */
 	if (unlikely(!p))
 		return alloc_large(size, GRAIN, false);
@@ -83,7 +93,7 @@ static inline void *alloc(size_t size)
 static void release_large(void *p)
 {
 	size_t size = large_size(p);
-	unsigned cls = size && size <= MEDIUM_MAX ? class_of_pages[size >> PAGE_SHIFT] : 0;
+	unsigned cls = medium_class(size);
 
 	if (unlikely(sites))
 		sites_free(NULL, p);

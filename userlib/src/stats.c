@@ -15,6 +15,7 @@ struct usage {
 	size_t large;		/* in large blocks */
 	size_t held;		/* from the system, about; on the device the kernel knows better */
 	size_t free_large;	/* in free extents that may hold memory */
+	size_t blocks;		/* large blocks, by number */
 };
 
 static uint64_t class_live(unsigned cls)
@@ -36,6 +37,7 @@ static struct usage usage_get(void)
 		u.small += class_live(i) * classes[i].size;
 	u.large = load(&heap.meta->large_live);
 	u.free_large = (size_t)load(&extents_dirty) << PAGE_SHIFT;
+	u.blocks = load(&heap.meta->large_allocs) - load(&heap.meta->large_frees);
 	u.held = ((size_t)pages_held() << PAGE_SHIFT) + u.large + u.free_large;
 	return u;
 }
@@ -70,18 +72,13 @@ MAFC_EXPORT int API(malloc_trim)(size_t pad)
 	return released > 0;
 }
 
-static uint64_t large_blocks(void)
-{
-	return heap_start() ? load(&heap.meta->large_allocs) - load(&heap.meta->large_frees) : 0;
-}
-
 MAFC_EXPORT struct mallinfo2 API(mallinfo2)(void)
 {
 	struct usage u = usage_get();
 
 	return (struct mallinfo2){
 		.arena = u.held - u.large,
-		.hblks = large_blocks(),
+		.hblks = u.blocks,
 		.hblkhd = u.large,
 		.uordblks = u.small,
 		.fordblks = u.held - u.large - MIN(u.small, u.held - u.large),
@@ -157,10 +154,10 @@ MAFC_EXPORT int API(malloc_info)(int options, FILE *f)
 		" <total type=\"rest\" count=\"0\" size=\"%zu\"/>\n"
 		" <system type=\"current\" size=\"%zu\"/>\n"
 		" <system type=\"max\" size=\"%zu\"/>\n</heap>\n"
-		"<total type=\"mmap\" count=\"%llu\" size=\"%zu\"/>\n"
+		"<total type=\"mmap\" count=\"%zu\" size=\"%zu\"/>\n"
 		"<system type=\"current\" size=\"%zu\"/>\n"
 		"<fragmentation percent=\"%d\"/>\n</malloc>\n",
 		u.held - MIN(u.held, u.small + u.large), u.held, u.held,
-		(unsigned long long)large_blocks(), u.large, u.held, mafc_get_fragmentation());
+		u.blocks, u.large, u.held, mafc_get_fragmentation());
 	return 0;
 }

@@ -37,8 +37,8 @@
 #define PAGE_SIZE	(1UL << PAGE_SHIFT)
 #define GRAIN		16UL			/* of block sizes, and the least alignment */
 #define SMALL_MAX	16384UL			/* the largest small block */
-#define MEDIUM_MAX	((size_t)256 << 10)	/* the largest block with a class */
-#define NCLASSES	MAFC_CLASSES_MAX
+#define MEDIUM_MAX	((size_t)512 << 10)	/* the largest block with a class */
+#define NCLASSES	104
 #define BIN_MAX		255			/* blocks in a bin */
 #define HUGE_SHIFT	21			/* a 2 MiB mapping */
 #define HUGE_PAGES	(1U << (HUGE_SHIFT - PAGE_SHIFT))
