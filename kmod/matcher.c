@@ -55,11 +55,9 @@ static void list_push(struct mafc_matcher *m, u16 i)
 	struct span *s = span(m, i);
 
 	s->prev = NONE;
-	s->next = NONE;
-	if (m->filled[s->sig / 64] >> (s->sig % 64) & 1) {
-		s->next = m->head[s->sig];
+	s->next = m->filled[s->sig / 64] >> (s->sig % 64) & 1 ? m->head[s->sig] : NONE;
+	if (s->next != NONE)
 		span(m, s->next)->prev = i;
-	}
 	m->head[s->sig] = i;
 	m->filled[s->sig / 64] |= 1ULL << (s->sig % 64);
 }
@@ -126,15 +124,14 @@ static unsigned int level_down(const struct mafc_matcher *m, unsigned int k)
 
 static bool pick_dst(struct mafc_matcher *m)
 {
-	unsigned int k = level_down(m, MAFC_MATCHER_BLOCKS_MAX - 1), w;
+	unsigned int k = level_down(m, MAFC_MATCHER_BLOCKS_MAX - 1);
 
 	if (!k)
 		return false;
 	m->dst = span(m, m->start[k] + m->left[k] - 1)->at;
 	m->dst_live = k;
-	m->dst_sig = span(m, m->dst)->sig;
-	for (w = 0; w < m->words; w++)
-		m->dst_bits[w] = bitmap(m, m->dst)[w];
+	m->dst_sig = span(m, m->dst)->sig | ~0u << min_t(u32, m->nblocks, 16);
+	memcpy(m->dst_bits, bitmap(m, m->dst), m->words * sizeof(u64));
 	m->fails = 0;
 	take(m, m->dst);
 	return true;
@@ -210,8 +207,7 @@ static u16 find_probe(struct mafc_matcher *m)
 
 static u16 find_src(struct mafc_matcher *m)
 {
-	u16 all = m->nblocks < 16 ? (1u << m->nblocks) - 1 : 0xffff;
-	u16 places = all & ~m->dst_sig, src = NONE;
+	u16 places = ~m->dst_sig, src = NONE;
 
 	if (hweight32(places) <= ENUM_PLACES) {
 		src = find_subset(m, places);
@@ -293,12 +289,10 @@ bool mafc_matcher_next(struct mafc_matcher *m, u32 *dst, u32 *src)
 	mafc_matcher_done(m, false);
 	if (!m->sealed)
 		seal(m);
-	m->paused = false;
 	while (m->dst != NONE || pick_dst(m)) {
-		if (m->steps >= stop) {
-			m->paused = true;
+		m->paused = m->steps >= stop;
+		if (m->paused)
 			return false;
-		}
 		m->src = find_src(m);
 		if (m->src != NONE) {
 			take(m, m->src);
@@ -323,10 +317,8 @@ void mafc_matcher_done(struct mafc_matcher *m, bool meshed)
 		m->dst_sig |= span(m, m->src)->sig;
 		for (w = 0; w < m->words; w++)
 			m->dst_bits[w] |= bitmap(m, m->src)[w];
-		m->fails = 0;
-	} else {
-		m->fails++;
 	}
+	m->fails = meshed ? 0 : m->fails + 1;
 	m->src = NONE;
 	if (m->dst_live >= m->nblocks || m->fails >= FAILS_MAX)
 		m->dst = NONE;

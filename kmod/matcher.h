@@ -25,7 +25,7 @@ struct mafc_matcher {
 	u16 dst;		/* span that is looking for partners, or NONE */
 	u16 src;		/* proposed partner, NONE: no proposal is open */
 	u16 dst_live;		/* live blocks of dst, with all that was meshed into it */
-	u16 dst_sig;		/* its signature, likewise */
+	u16 dst_sig;		/* its signature, likewise; beyond its end all is taken */
 	u16 fails;		/* proposals for dst that failed in a row */
 	bool sealed;		/* proposing has begun, no more spans can be added */
 	bool paused;		/* mafc_matcher_next() returned false, but there may be more */
