@@ -185,6 +185,69 @@ static void test_fullest_first(void)
 	free(m);
 }
 
+/*
+ * No span that is still there, fits and is emptier than the destination was when it was picked is
+ * fuller than the partner proposed: if at most 9 of the first 16 places are free, and the first 16
+ * blocks differ from span to span.
+ */
+static void test_fullest_partner(void)
+{
+	struct mafc_matcher *m = make(SPANS);
+	struct model *w = memory(sizeof(*w));
+	unsigned int i, k, n, percent, searches = 0;
+	u8 *seen = memory(65536);
+	u64 seed = 8;
+
+	for (i = 0; i < 3000 && !ktap_failed; i++) {
+		unsigned int had = 0;
+		u32 dst, src, last = SPANS;
+
+		memset(seen, 0, 65536);
+		populate(w, m, SPANS, 2 + below(&seed, 63), 20 + below(&seed, 60), &seed);
+		percent = below(&seed, 2) * below(&seed, 60);
+		mafc_matcher_reset(m, w->nblocks);
+		for (k = 0; k < w->n; k++) {
+			/* of the lowest six places none or nearly all, to have all numbers of them */
+			n = w->nblocks > 12 ? below(&seed, 4) : 2;
+			w->bits[k][0] &= n ? ~0ULL : ~0x3fULL;
+			w->bits[k][0] |= n == 1 ? 0x3f & ~(1u << below(&seed, 8)) : 0;
+			n = live(w->bits[k]);
+			w->gone[k] = !n || n == w->nblocks || seen[(u16)w->bits[k][0]]++;
+			if (!w->gone[k])
+				EXPECT(mafc_matcher_add(m, k, w->bits[k]) == 0);
+		}
+		while (mafc_matcher_next(m, &dst, &src) || m->paused) {
+			unsigned int best = 0, end = w->nblocks < 16 ? w->nblocks : 16;
+
+			if (m->paused)
+				continue;
+			if (dst != last)
+				had = live(w->bits[dst]);
+			last = dst;
+			for (k = n = 0; k < end; k++)
+				n += !(w->bits[dst][0] >> k & 1);
+			for (k = 0; k < w->n && n <= 9; k++)
+				if (!w->gone[k] && k != dst && live(w->bits[k]) > best &&
+				    live(w->bits[k]) < had && disjoint(w->bits[k], w->bits[dst]))
+					best = live(w->bits[k]);
+			searches += n <= 9;
+			EXPECT(live(w->bits[src]) >= best);
+			w->gone[src] = true;
+			if (below(&seed, 100) < percent) {
+				mafc_matcher_done(m, false);
+				continue;
+			}
+			for (k = 0; k < 4; k++)
+				w->bits[dst][k] |= w->bits[src][k];
+			mafc_matcher_done(m, true);
+		}
+	}
+	EXPECT(searches > 100000);
+	free(seen);
+	free(w);
+	free(m);
+}
+
 /* Fewest groups of disjoint spans, by trying all ways. */
 static unsigned int fewest(const u64 bits[], unsigned int n, u64 groups[],
 			   unsigned int used, unsigned int best)
@@ -356,6 +419,7 @@ static const struct ktap_test tests[] = {
 	{ "proposals", test_proposals },
 	{ "nothing_overlooked", test_nothing_overlooked },
 	{ "fullest_first", test_fullest_first },
+	{ "fullest_partner", test_fullest_partner },
 	{ "near_optimum", test_near_optimum },
 	{ "failures", test_failures },
 	{ "bad_spans", test_bad_spans },
