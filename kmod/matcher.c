@@ -14,7 +14,7 @@
 #define PROBE_ODDS	1024	/* and none at levels where fewer than one in so many would fit */
 #define PROBES_ANYWAY	64	/* of the emptiest: blocks are not always live at random */
 #define FAILS_MAX	4	/* a span whose partners failed so often in a row gets no more */
-#define STEPS_MAX	65536	/* a search that has found nothing pauses after so many */
+#define STEPS_MAX	32768	/* a search that has found nothing pauses after so many */
 #define NONE		MAFC_MATCHER_NONE
 
 struct span {
@@ -137,30 +137,39 @@ static bool pick_dst(struct mafc_matcher *m)
 	return true;
 }
 
-/* The fullest span whose signature lies within the free places. */
-static u16 find_subset(struct mafc_matcher *m, u16 places)
+/* The fullest span, of @most blocks or less, whose signature lies within the free places. */
+static u16 find_subset(struct mafc_matcher *m, u16 places, unsigned int most)
 {
-	unsigned int most = level_down(m, MAFC_MATCHER_BLOCKS_MAX - 1);
-	unsigned int best = 0, sub = places + 1, k;
+	static const u64 over[] = { ~1ULL, 0xfffffffefffefee8, 0xfffefee8fee8e880,
+		0xfee8e880e8808000, 0xe880800080000000, 1ULL << 63, 0 }; /* [k]: hweight(n) > k */
+	unsigned int others = m->nblocks - m->dst_live - hweight32(places), ones, live, bit, k;
+	unsigned int best = 0, high = places / 64, sub = 0;
+	u64 low = 1, word;		/* bit n: n lies within the lowest six places */
 	u16 found = NONE, i;
 
-	if (!m->words)
-		most = min_t(unsigned int, most, hweight32(places));
-	while (sub && best < most) {
-		sub = (sub - 1) & places;
-		m->steps++;
-		if (!(m->filled[sub / 64] >> (sub % 64) & 1))
-			continue;
-		i = m->head[sub];
-		for (k = 0; k < ENUM_CHAIN && i != NONE; k++) {
-			m->steps++;
-			if (span(m, i)->live > best && disjoint(m, i)) {
-				best = span(m, i)->live;
-				found = i;
+	for (k = 0; k < 6; k++)
+		low |= places >> k & 1 ? low << (1 << k) : 0;
+	m->steps += 1u << hweight32(high);
+	do {
+		do {
+			sub = (sub - 1) & high;
+			word = m->filled[sub] & low;
+		} while (!word && sub);
+		ones = hweight32(sub) + others;	/* at most, in what fits, beside the lowest six */
+		while ((word &= best < ones ? ~0ULL : over[min_t(u32, best - ones, 6)])) {
+			bit = fls64(word) - 1;
+			word ^= 1ULL << bit;
+			i = m->head[sub * 64 + bit];
+			for (k = 0; k < ENUM_CHAIN && i != NONE; k++, i = span(m, i)->next) {
+				m->steps++;
+				live = span(m, i)->live;
+				if (live > best && live <= most && disjoint(m, i)) {
+					best = live;
+					found = i;
+				}
 			}
-			i = m->words ? span(m, i)->next : NONE;
 		}
-	}
+	} while (sub && best < most);
 	return found;
 }
 
@@ -208,9 +217,12 @@ static u16 find_probe(struct mafc_matcher *m)
 static u16 find_src(struct mafc_matcher *m)
 {
 	u16 places = ~m->dst_sig, src = NONE;
+	unsigned int most = level_down(m, m->nblocks - m->dst_live);
 
+	if (!most)
+		return NONE;
 	if (hweight32(places) <= ENUM_PLACES) {
-		src = find_subset(m, places);
+		src = find_subset(m, places, most);
 		if (src != NONE || !m->words)
 			return src;
 	}

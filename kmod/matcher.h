@@ -16,7 +16,7 @@
 
 /* One matcher, in mafc_matcher_size() bytes. */
 struct mafc_matcher {
-	u64 steps;		/* patterns looked up and spans compared since the reset */
+	u64 steps;		/* words of @filled read, spans compared, since the reset */
 	u32 max_spans;		/* as given to mafc_matcher_init() */
 	u32 capacity;		/* spans that a round with this number of blocks can hold */
 	u32 count;		/* spans added since the reset */

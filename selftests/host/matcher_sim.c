@@ -4,9 +4,9 @@
  *
  * Each block of a span is live with the given probability.  Prints held/live
  * after meshing, where held counts the spans that are left, and asserts the
- * bounds for 16 blocks that design and issue name.  Steps are patterns looked
- * up and spans compared; two sizes of the population show that they grow with
- * it, not faster.
+ * bounds for 16 blocks that design and issue name.  Steps are words of 64
+ * patterns looked up and spans compared; two sizes of the population show that
+ * they grow with it, not faster.
  */
 #include <time.h>
 
