@@ -7,9 +7,10 @@
  */
 #include "matcher.h"
 
-#define ENUM_PLACES	9	/* look up all subsets of at most so many free places, */
+#define ENUM_FIRST	9	/* with at most so many free places, look up all subsets first, */
+#define ENUM_PLACES	10	/* with so many after probing; with any, if that is all there is; */
 #define ENUM_CHAIN	2	/* and compare so many spans of each, if the bitmap is longer */
-#define PROBES		4096	/* else compare so many spans: looking hard pays, */
+#define PROBES		4096	/* probing, compare so many spans: looking hard pays, */
 #define PROBES_LEVEL	512	/* so many per level, */
 #define PROBE_ODDS	1024	/* and none at levels where fewer than one in so many would fit */
 #define PROBES_ANYWAY	64	/* of the emptiest: blocks are not always live at random */
@@ -217,16 +218,17 @@ static u16 find_probe(struct mafc_matcher *m)
 static u16 find_src(struct mafc_matcher *m)
 {
 	u16 places = ~m->dst_sig, src = NONE;
-	unsigned int most = level_down(m, m->nblocks - m->dst_live);
+	unsigned int n = hweight32(places), most = level_down(m, m->nblocks - m->dst_live);
 
 	if (!most)
 		return NONE;
-	if (hweight32(places) <= ENUM_PLACES) {
+	if (n > ENUM_FIRST)
+		src = find_probe(m);
+	if (src == NONE && (n <= ENUM_PLACES || !m->words))
 		src = find_subset(m, places, most);
-		if (src != NONE || !m->words)
-			return src;
-	}
-	return find_probe(m);
+	if (src == NONE && n <= ENUM_FIRST && m->words)
+		src = find_probe(m);
+	return src;
 }
 
 /* Bytes for 1 to MAFC_MATCHER_SPANS_MAX spans of up to 64 blocks: 138 KiB and 24 each. */

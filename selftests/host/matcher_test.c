@@ -145,6 +145,30 @@ static void test_nothing_overlooked(void)
 	free(m);
 }
 
+/* Up to 16 blocks it is so with any number of spans: one pair among many, too empty to look up. */
+static void test_one_pair_of_many(void)
+{
+	struct mafc_matcher *m = make(20000);
+	u32 dst, src, i;
+
+	mafc_matcher_reset(m, 16);
+	for (i = 0; i < 20000; i++) {
+		u64 bits[4] = { 0x21 | 0x200 << i % 3 | 0x1000 << i / 3 % 4 };
+
+		if (i == 7777)
+			bits[0] = 0x1f;
+		if (i == 12345)
+			bits[0] = 0x1e0;
+		EXPECT(mafc_matcher_add(m, i, bits) == 0);
+	}
+	EXPECT(mafc_matcher_next(m, &dst, &src) && dst == 7777 && src == 12345);
+	mafc_matcher_done(m, true);
+	do
+		EXPECT(!mafc_matcher_next(m, &dst, &src));
+	while (m->paused);
+	free(m);
+}
+
 /* The first proposal: the fullest span of all, with the fullest that fits. */
 static void test_fullest_first(void)
 {
@@ -418,6 +442,7 @@ static void test_hopeless(void)
 static const struct ktap_test tests[] = {
 	{ "proposals", test_proposals },
 	{ "nothing_overlooked", test_nothing_overlooked },
+	{ "one_pair_of_many", test_one_pair_of_many },
 	{ "fullest_first", test_fullest_first },
 	{ "fullest_partner", test_fullest_partner },
 	{ "near_optimum", test_near_optimum },
