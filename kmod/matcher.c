@@ -144,7 +144,7 @@ static u16 find_subset(struct mafc_matcher *m, u16 places, unsigned int most)
 	static const u64 over[] = { ~1ULL, 0xfffffffefffefee8, 0xfffefee8fee8e880,
 		0xfee8e880e8808000, 0xe880800080000000, 1ULL << 63, 0 }; /* [k]: hweight(n) > k */
 	unsigned int others = m->nblocks - m->dst_live - hweight32(places), ones, live, bit, k;
-	unsigned int best = 0, high = places / 64, sub = 0;
+	unsigned int best = 0, high = places / 64, first = m->dst & high, sub = first;
 	u64 low = 1, word;		/* bit n: n lies within the lowest six places */
 	u16 found = NONE, i;
 
@@ -155,7 +155,7 @@ static u16 find_subset(struct mafc_matcher *m, u16 places, unsigned int most)
 		do {
 			sub = (sub - 1) & high;
 			word = m->filled[sub] & low;
-		} while (!word && sub);
+		} while (!word && sub != first);
 		ones = hweight32(sub) + others;	/* at most, in what fits, beside the lowest six */
 		while ((word &= best < ones ? ~0ULL : over[min_t(u32, best - ones, 6)])) {
 			bit = fls64(word) - 1;
@@ -170,7 +170,7 @@ static u16 find_subset(struct mafc_matcher *m, u16 places, unsigned int most)
 				}
 			}
 		}
-	} while (sub && best < most);
+	} while (sub != first && best < most);	/* of equals not always the same one */
 	return found;
 }
 
