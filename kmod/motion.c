@@ -198,12 +198,11 @@ static void motion_start_mapped(struct mafc_heap *heap)
 	struct mafc_motion *mo = &heap->mo;
 	unsigned int i;
 
-	for (i = 0; i < mo->n; i++) {
-		if (motion_marked(mo, i))
-			continue;
-		down_write(&mo->s[i].leaf->sem);
-		mark_leaf(mo, i);
-	}
+	for (i = 0; i < mo->n; i++)
+		if (!motion_marked(mo, i)) {
+			down_write(&mo->s[i].leaf->sem);
+			mark_leaf(mo, i);
+		}
 	wait_for_writers(mo);
 	motion_unmap(heap);
 }

@@ -1216,7 +1216,7 @@ int main(int argc, char **argv)
 	char name[32];
 	int i;
 
-	classes_init();
+	classes_init(MEDIUM_MAX / 2);
 	matcher = zeroed(1, mafc_matcher_size(MAFC_MATCHER_SPANS_MAX));
 	mafc_matcher_init(matcher, MAFC_MATCHER_SPANS_MAX);
 	if (!real && !plain)

@@ -4,7 +4,7 @@
  * The fewer blocks a span has, the likelier it can be dropped or meshed: so it is one page where 8
  * blocks fit.  Above, spans of 2 to 32 pages hold 15 down to 8: at most 6 % of a block are unused.
  */
-#include "os.h"
+#include "types.h"
 
 #define ONE_PAGE_MAX	512
 #define BLOCKS_MIN	8
@@ -43,15 +43,12 @@ static void class_add(uint32_t size, uint32_t pages)
 	nclasses++;
 }
 
-static void medium_init(void)
+static void medium_init(size_t most)
 {
-	uint32_t pages, p = 1, last = MEDIUM_MAX / PAGE_SIZE;
+	uint32_t pages, p = 1;
 
-	/* Blocks that wait on the device hold no memory for long. */
-	if (!heap.os->compacts)
-		last /= 2;
 	all_classes = nclasses;
-	for (pages = SMALL_MAX / PAGE_SIZE + 1; pages <= last;
+	for (pages = SMALL_MAX / PAGE_SIZE + 1; pages <= most / PAGE_SIZE;
 	     pages += MAX(1U, (1U << (31 - __builtin_clz(pages))) / 8)) {
 		classes[all_classes] = (struct size_class){
 			.size = pages << PAGE_SHIFT, .pages = pages,
@@ -64,7 +61,7 @@ static void medium_init(void)
 	apart = all_classes;
 }
 
-void classes_init(void)
+void classes_init(size_t medium_max)
 {
 	uint32_t size, pages, blocks, i;
 
@@ -74,7 +71,7 @@ void classes_init(void)
 	for (pages = 2; pages <= MAFC_SPAN_PAGES_MAX; pages *= 2)
 		for (blocks = 2 * BLOCKS_MIN - 1; blocks >= BLOCKS_MIN; blocks--)
 			class_add((pages << PAGE_SHIFT) / blocks & ~(GRAIN - 1), pages);
-	medium_init();
+	medium_init(medium_max);
 	for (i = 1; i <= APART; i++)
 		classes[all_classes++] = classes[i];
 	for (i = 0; class_of_grains[i] <= APART; i++)

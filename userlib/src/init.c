@@ -42,7 +42,7 @@ static bool start(void)
 		if (!os_anon_start())
 			return false;
 	}
-	classes_init();
+	classes_init(heap.os->compacts ? MEDIUM_MAX : MEDIUM_MAX / 2);
 	heap.small = (uintptr_t)reserves[RES_SMALL].base;
 	heap.small_bytes = reserves[RES_SMALL].size;
 	heap.page_class = (uint8_t *)reserves[RES_PAGE_CLASS].base;

@@ -14,14 +14,6 @@
 struct lock large_lock;
 static struct surplus surplus;
 
-static void mark_word(uint64_t *word, uint64_t mask, bool used)
-{
-	if (used)
-		bits_set(word, mask);
-	else
-		bits_clear(word, mask);
-}
-
 /* The first and the last word may have bits of neighbours. */
 void large_mark(const void *p, uint32_t pages, bool used)
 {
@@ -32,12 +24,12 @@ void large_mark(const void *p, uint32_t pages, bool used)
 	if (!heap.os->compacts)
 		return;		/* nobody looks */
 	if (word < end) {
-		mark_word(word, mask, used);
+		bits_put(word, mask, used);
 		while (++word < end)
 			store_release(word, used ? ~0ULL : 0);
 		mask = ~0ULL;
 	}
-	mark_word(word, mask & (~0ULL >> (63 - last % 64)), used);
+	bits_put(word, mask & (~0ULL >> (63 - last % 64)), used);
 }
 
 static size_t byte_offset(uint32_t page)

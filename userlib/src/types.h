@@ -53,7 +53,7 @@
 #define round_up(x, to)	(((x) + (to) - 1) & ~((__typeof__(x))(to) - 1))
 #define pages_of(bytes)	(((bytes) + PAGE_SIZE - 1) >> PAGE_SHIFT)
 
-/* Of what other threads or the kernel see.  The last three are full barriers. */
+/* Of what other threads or the kernel see.  The last four are full barriers. */
 #define load(p)			__atomic_load_n(p, __ATOMIC_RELAXED)
 #define load_acquire(p)		__atomic_load_n(p, __ATOMIC_ACQUIRE)
 #define store(p, v)		__atomic_store_n(p, v, __ATOMIC_RELAXED)
@@ -61,6 +61,7 @@
 #define count_add(p, n)		__atomic_fetch_add(p, n, __ATOMIC_RELAXED)
 #define bits_set(p, mask)	__atomic_fetch_or(p, mask, __ATOMIC_SEQ_CST)
 #define bits_clear(p, mask)	__atomic_fetch_and(p, ~(mask), __ATOMIC_SEQ_CST)
+#define bits_put(p, mask, on)	((void)((on) ? bits_set(p, mask) : bits_clear(p, mask)))
 #define exchange_if(p, old, new) \
 	__atomic_compare_exchange_n(p, old, new, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
 
@@ -156,7 +157,8 @@ extern INTERNAL struct size_class classes[NCLASSES];
 extern INTERNAL uint8_t class_of_grains[SMALL_MAX / GRAIN + 1];
 extern INTERNAL uint8_t class_of_pages[(MEDIUM_MAX >> PAGE_SHIFT) + 1];
 
-void classes_init(void);
+/* @medium_max is MEDIUM_MAX, or less where blocks that wait hold memory. */
+void classes_init(size_t medium_max);
 /* Class of blocks of at least @size bytes, aligned to @align; 0: none. */
 unsigned class_aligned(size_t size, size_t align);
 
