@@ -186,18 +186,11 @@ static int ioctl_remap(struct file *file, struct mafc_heap *heap, union mafc_arg
 static int ioctl_policy(struct file *file, struct mafc_heap *heap, union mafc_arg *arg)
 {
 	struct mafc_policy *p = &arg->policy;
-	unsigned int i;
 
-	if (p->compact > 1 || p->set & ~(MAFC_POLICY_COMPACT | MAFC_POLICY_RESET_PEAKS))
+	if (p->compact > 1 || p->set & ~MAFC_POLICY_COMPACT)
 		return -EINVAL;
 	if (p->set & MAFC_POLICY_COMPACT)
 		WRITE_ONCE(heap->compact, p->compact);
-	if (p->set & MAFC_POLICY_RESET_PEAKS) {
-		scoped_guard(mutex, &heap->motion)
-			heap->away_max = 0;
-		for (i = 0; i < MAFC_STALL_BUCKETS; i++)
-			atomic_long_set(&heap->stall[i], 0);
-	}
 	p->compact = READ_ONCE(heap->compact);
 	return 0;
 }

@@ -274,10 +274,7 @@ struct mafc_span *mafc_span(struct mafc_heap *heap, u32 index, bool write)
 	return page ? page + index % MAFC_SPANS_PER_PAGE : NULL;
 }
 
-/*
- * Which pages may the process touch, by the page map? Bit i is that of @slot + i, as far as the word
- * goes: 57 or more, if no leaf ends before. Without a lock.
- */
+/* May the process touch pages? Bit i: @slot + i, for 57 or to the leaf's end. Without a lock. */
 u64 mafc_handed_out(struct mafc_heap *heap, u32 slot)
 {
 	enum mafc_region region = mafc_slot_region(slot);

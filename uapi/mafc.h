@@ -189,7 +189,6 @@ struct mafc_remap {
 
 /* &struct mafc_policy.set: which members are to be changed */
 #define MAFC_POLICY_COMPACT	(1U << 0)
-#define MAFC_POLICY_RESET_PEAKS	(1U << 1)
 
 /* MAFC_IOC_POLICY: settings of the heap. */
 struct mafc_policy {

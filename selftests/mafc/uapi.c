@@ -295,17 +295,12 @@ TEST_F(uapi, policy)
 	EXPECT_EQ(1, p.compact);
 	EXPECT_EQ(0, heap_policy(&self->h, false));
 
-	/* A move takes some time, and resetting forgets it. */
+	/* A move takes some time. */
 	map_set(self->h.small_map, 0, 1);
 	self->h.small[0] = 1;
 	ASSERT_EQ(0, heap_compact(&self->h, MAFC_COMPACT_SHUFFLE, NULL));
 	ASSERT_EQ(0, heap_stat(&self->h, &st));
 	EXPECT_LT(0, st.away_max_ns);
-	p = (struct mafc_policy){ .size = sizeof(p),
-		.set = MAFC_POLICY_RESET_PEAKS };
-	EXPECT_EQ(0, ioctl(self->h.fd, MAFC_IOC_POLICY, &p));
-	ASSERT_EQ(0, heap_stat(&self->h, &st));
-	EXPECT_EQ(0, st.away_max_ns);
 }
 
 /* Statistics that can be told beforehand. */

@@ -72,12 +72,10 @@ static size_t budget(void)
 	return n > cpus ? MAX(all * cpus / n, BUDGET_LEAST) : all;
 }
 
-/* On anonymous memory free large pages cost the same wherever they are, on the device little. */
+/* What a place in a bin counts for. */
 static size_t slot_cost(unsigned cls)
 {
-	size_t size = classes[cls].size;
-
-	return size <= SMALL_MAX ? size : size / (heap.os->compacts ? 64 : 8);
+	return classes[cls].size >> classes[cls].cheap;
 }
 
 /* Give the @n oldest blocks of a bin back; @pass: to another thread, rather. */

@@ -48,11 +48,12 @@ static void medium_init(size_t most)
 	uint32_t pages, p = 1;
 
 	all_classes = nclasses;
-	for (pages = SMALL_MAX / PAGE_SIZE + 1; pages <= most / PAGE_SIZE;
+	for (pages = SMALL_MAX / PAGE_SIZE + 1;
+	     pages <= most / PAGE_SIZE && all_classes < NCLASSES - APART;
 	     pages += MAX(1U, (1U << (31 - __builtin_clz(pages))) / 8)) {
 		classes[all_classes] = (struct size_class){
 			.size = pages << PAGE_SHIFT, .pages = pages,
-			.blocks = 1, .bin_max = MEDIUM_BIN,
+			.blocks = 1, .bin_max = MEDIUM_BIN, .cheap = most == MEDIUM_MAX ? 6 : 3,
 		};
 		while (p <= pages)
 			class_of_pages[p++] = all_classes;

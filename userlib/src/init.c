@@ -42,7 +42,8 @@ static bool start(void)
 		if (!os_anon_start())
 			return false;
 	}
-	classes_init(heap.os->compacts ? MEDIUM_MAX : MEDIUM_MAX / 2);
+	classes_init(heap.os->compacts && options.compact && reserves[RES_LARGE].size >> 36 ?
+		     MEDIUM_MAX : MEDIUM_MAX / 2);
 	heap.small = (uintptr_t)reserves[RES_SMALL].base;
 	heap.small_bytes = reserves[RES_SMALL].size;
 	heap.page_class = (uint8_t *)reserves[RES_PAGE_CLASS].base;

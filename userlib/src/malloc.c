@@ -29,18 +29,32 @@ static inline unsigned medium_class(size_t size)
 	return size > SMALL_MAX && size <= MEDIUM_MAX ? class_of_pages[pages_of(size)] : 0;
 }
 
+/* There was no address space for @size bytes: is there now? */
+static bool make_room(size_t size)
+{
+	if (size > heap.large_bytes)
+		return false;
+	cache_trim();
+	return true;
+}
+
 static void *alloc_large(size_t size, size_t align, bool zero)
 {
-	unsigned cls = medium_class(size);
+	unsigned cls;
+	void *p;
 
 	if (unlikely(size > PTRDIFF_MAX || !heap_start()))
 		return fail(ENOMEM);
+	cls = medium_class(size);
 	if (cls)
 		size = classes[cls].size;
 	else if (size > SMALL_MAX)
 		/* What differs little in size can take each other's place. */
 		size = round_up(size, MIN(1UL << HUGE_SHIFT, 1UL << (59 - __builtin_clzl(size))));
-	return whole(large_alloc(size, align, zero));
+	p = large_alloc(size, align, zero);
+	if (unlikely(!p) && make_room(size))
+		p = large_alloc(size, align, zero);
+	return whole(p);
 }
 
 static void *alloc_cached(unsigned cls, size_t size)
@@ -50,9 +64,11 @@ static void *alloc_cached(unsigned cls, size_t size)
 	return likely(p) ? p : cache_refill(cls, size);
 }
 
-static void *alloc_medium(unsigned cls, size_t size)
+/* From the cache, where there is a class; if @at_hand, only from there. */
+static void *alloc_medium(size_t size, bool at_hand)
 {
-	void *p = alloc_cached(cls, size);
+	unsigned cls = medium_class(size);
+	void *p = !cls ? NULL : at_hand ? cache_pop(cls) : alloc_cached(cls, size);
 
 	if (likely(p))
 		large_mark(p, classes[cls].pages, true);
@@ -62,13 +78,9 @@ static void *alloc_medium(unsigned cls, size_t size)
 static void noinline *alloc_slow(size_t size)
 {
 	void *p = NULL;
-	unsigned cls;
 
-	if (likely(heap_start())) {
-		cls = medium_class(size);
-		p = cls ? alloc_medium(cls, size) :
-		    size <= SMALL_MAX ? cache_refill(class_of(size), size) : NULL;
-	}
+	if (likely(heap_start()))
+		p = size > SMALL_MAX ? alloc_medium(size, false) : cache_refill(class_of(size), size);
 	/* Also when the small region is full. */
 	if (unlikely(!p))
 		return alloc_large(size, GRAIN, false);
@@ -157,7 +169,7 @@ void *alloc_aligned(size_t align, size_t size)
 	if (unlikely(!heap_start()))
 		return fail(ENOMEM);
 	cls = class_aligned(size, align);
-	p = cls ? alloc_cached(cls, size) : NULL;
+	p = cls ? alloc_cached(cls, size) : align <= PAGE_SIZE ? alloc_medium(size, false) : NULL;
 	return likely(p) ? p : alloc_large(size, align, false);
 }
 
@@ -178,10 +190,8 @@ MAFC_EXPORT void *API(calloc)(size_t n, size_t size)
 
 	if (unlikely(__builtin_mul_overflow(n, size, &bytes)))
 		return fail(ENOMEM);
-	if (bytes > SMALL_MAX)
-		return alloc_large(bytes, GRAIN, true);
-	p = alloc(bytes);
-	return likely(p) ? memset(p, 0, bytes) : p;
+	p = bytes > SMALL_MAX ? alloc_medium(bytes, true) : alloc(bytes);
+	return likely(p) ? memset(p, 0, bytes) : bytes > SMALL_MAX ? alloc_large(bytes, GRAIN, true) : p;
 }
 
 /* Worth keeping: what fits, and leaves less than a quarter unused. */
@@ -206,8 +216,8 @@ static void noinline *resize(void *p, size_t size)
 			return p;
 		if (unlikely(sites))
 			sites_free(NULL, p);
-		return whole(large_resize(p, size) ? p : size > PTRDIFF_MAX ? fail(ENOMEM) :
-			     large_move(p, size));
+		new = large_resize(p, size) ? p : large_move(p, size);
+		return whole(new || !make_room(size) ? new : large_move(p, size));
 	}
 	new = alloc(size);
 	if (unlikely(!new))

@@ -141,6 +141,7 @@ struct size_class {
 	uint16_t blocks;	/* per span */
 	uint32_t reciprocal;	/* 2^32 / size, rounded up: divides an offset within the span */
 	uint16_t bin_max;	/* most blocks that a bin may hold */
+	uint16_t cheap;		/* one counts as so many doublings less against its budget */
 };
 
 /*
@@ -157,7 +158,7 @@ extern INTERNAL struct size_class classes[NCLASSES];
 extern INTERNAL uint8_t class_of_grains[SMALL_MAX / GRAIN + 1];
 extern INTERNAL uint8_t class_of_pages[(MEDIUM_MAX >> PAGE_SHIFT) + 1];
 
-/* @medium_max is MEDIUM_MAX, or less where blocks that wait hold memory. */
+/* @medium_max is MEDIUM_MAX, or half of it where waiting blocks hold memory, or too much space. */
 void classes_init(size_t medium_max);
 /* Class of blocks of at least @size bytes, aligned to @align; 0: none. */
 unsigned class_aligned(size_t size, size_t align);

@@ -540,6 +540,33 @@ static bool out_of_memory(void)
 }
 #endif
 
+/* What one of them frees the next one gets, and zeroed by calloc. */
+static bool reused(bool zero)
+{
+	static const size_t sizes[] = { 100 << 10, 250 << 10, 300 << 10, 500 << 10 };
+	size_t i, k, n, others;
+	char *p, *last;
+
+	for (i = 0; i < 4; i++) {
+		n = sizes[i];
+		for (k = 0, others = 0, last = NULL; k < 100; k++, last = p) {
+			p = zero ? calloc(1, n) : aligned_alloc(4096, n);
+			CHECK(p && (zero || (uintptr_t)p % 4096 == 0));
+			CHECK(!zero || (!p[0] && !memcmp(p, p + 1, n - 1)));
+			others += p != last;
+			memset(p, 1, n);
+			free(p);
+		}
+		CHECK(others <= 10);
+	}
+	return true;
+}
+
+static bool medium_reused(void)
+{
+	return reused(true) && reused(false);
+}
+
 static const struct ktap_test tests[] = {
 #ifndef MAFC_PREFIX
 	{ "the library is in use", is_ours },
@@ -552,6 +579,7 @@ static const struct ktap_test tests[] = {
 	{ "sizes that cannot be", too_large },
 	{ "a failed realloc keeps the block", realloc_fails_keeps },
 	{ "calloc is zero", calloc_zeros },
+	{ "calloc, aligned_alloc: what was freed is used again", medium_reused },
 	{ "realloc keeps contents", realloc_contents },
 	{ "realloc grows step by step", realloc_grows_long },
 	{ "alignments", alignments },

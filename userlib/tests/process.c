@@ -241,6 +241,66 @@ static bool small_address_space(void)
 	return true;
 }
 
+#define HOARDERS 16
+
+/* Leaves blocks of many lengths in its cache, and falls asleep. */
+static void *hoarder(void *barrier)
+{
+	void *p[7];
+	size_t n;
+	int i;
+
+	for (n = 20 << 10; n <= 512 << 10; n += 4096) {
+		for (i = 0; i < 7; i++)
+			p[i] = malloc(n);
+		while (i--)
+			free(p[i]);
+	}
+	pthread_barrier_wait(barrier);
+	pthread_barrier_wait(barrier);
+	return NULL;
+}
+
+/* Nothing is live, so nearly all of the 512 MiB must be there. */
+static bool hoard(void)
+{
+	pthread_barrier_t barrier;
+	pthread_t t[HOARDERS];
+	bool ok;
+	void *p;
+	int i;
+
+	pthread_barrier_init(&barrier, NULL, HOARDERS + 1);
+	for (i = 0; i < HOARDERS; i++)
+		CHECK(!pthread_create(&t[i], NULL, hoarder, &barrier));
+	pthread_barrier_wait(&barrier);
+	p = malloc(500 << 20);
+	ok = p;
+	free(p);
+	p = malloc(200 << 20);
+	p = realloc(p, 250 << 20);
+	ok = ok && p;
+	free(p);
+	pthread_barrier_wait(&barrier);
+	for (i = 0; i < HOARDERS; i++)
+		pthread_join(t[i], NULL);
+	return ok;
+}
+
+static bool hoards_are_found(void)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		setenv("MAFC_RESERVE_GIB", "1", 1);
+		setenv("HOARD", "1", 1);
+		execl("/proc/self/exe", "process", NULL);
+		_exit(9);
+	}
+	CHECK(wait_for(pid) == 0);
+	return true;
+}
+
 struct mapping {
 	uintptr_t from, to;
 	char perms[5];
@@ -557,6 +617,7 @@ static const struct ktap_test tests[] = {
 	{ "destructors after the cache is gone", late_destructors },
 	{ "1000 idle threads", idle_threads },
 	{ "little address space", small_address_space },
+	{ "address space in other threads' caches", hoards_are_found },
 	{ "guards around the regions", regions_are_guarded },
 	{ "misuse is found", misuse_is_found },
 	{ "MAFC_DEBUG finds misuse at the call", debug_finds },
@@ -565,6 +626,8 @@ static const struct ktap_test tests[] = {
 
 int main(void)
 {
+	if (getenv("HOARD"))
+		return !hoard();
 	if (getenv("MISUSE_DEBUG")) {
 		debug_kinds[atoi(getenv("MISUSE_DEBUG"))].run();
 		return 0;
