@@ -77,7 +77,7 @@ static void list_move(struct central *k, struct mafc_span *s, unsigned i)
 }
 
 /* It may have a free block of which nobody knows.  Meshed spans have no blocks to give. */
-static void make_listed(struct central *k, struct mafc_span *s, const struct size_class *c)
+static inline void make_listed(struct central *k, struct mafc_span *s, const struct size_class *c)
 {
 	uint32_t state = span_state(s), base;
 

@@ -84,8 +84,16 @@ bool span_change(struct mafc_span *s, uint32_t state, uint32_t to);
 /* Claim up to @want free blocks of an ATTACHED span; @random orders them. */
 unsigned span_claim(struct mafc_span *s, void **blocks, unsigned want, uint64_t random);
 /* The span that holds the blocks of @s. */
-struct mafc_span *span_root(struct mafc_span *s);
-/* Clear bits of a word on @root, the root of @s.  Returns those freed before. */
+static inline struct mafc_span *span_root(const struct mafc_span *s)
+{
+	uint32_t at = span_number(s), up;
+
+	while ((up = load_acquire(&heap.spans[at].canonical)) != at)
+		at = up;
+	return &heap.spans[at];
+}
+
+/* Clear bits of a word on @root, that of @s, or on a later one, then set.  Those freed before. */
 uint64_t span_clear(struct mafc_span *s, unsigned word, uint64_t mask, struct mafc_span **root);
 /* Is @p a block in use, or in a cache?  One that is being meshed may not seem so. */
 bool span_holds(const void *p);

@@ -98,34 +98,23 @@ unsigned span_claim(struct mafc_span *s, void **blocks, unsigned want, uint64_t 
 	return n;
 }
 
-struct mafc_span *span_root(struct mafc_span *s)
-{
-	uint32_t at = span_number(s), up;
-
-	while ((up = load_acquire(&heap.spans[at].canonical)) != at)
-		at = up;
-	return &heap.spans[at];
-}
-
 /*
  * The kernel moves bits from one span to another in the order: canonical first, then the bitmap
  * taken with an exchange.  Who finds a bit clear finds the new root, unless there is none.
  */
 uint64_t span_clear(struct mafc_span *s, unsigned word, uint64_t mask, struct mafc_span **root)
 {
-	struct mafc_span *r = span_root(s), *now;
+	struct mafc_span *now;
 
-	for (;; r = now) {
+	for (;; *root = now) {
 		race_window();
-		mask &= ~bits_clear(&r->bitmap[word], mask);
+		mask &= ~bits_clear(&(*root)->bitmap[word], mask);
 		if (likely(!mask))
-			break;
+			return 0;
 		now = span_root(s);
-		if (now == r)
-			break;
+		if (now == *root)
+			return mask;
 	}
-	*root = r;
-	return mask;
 }
 
 bool span_holds(const void *p)
