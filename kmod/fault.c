@@ -12,7 +12,7 @@ struct fault {
 	u32 slot;
 	unsigned int i;
 	bool write;
-	u64 handed_out;		/* bit i: the page after so many more was, when the fault began */
+	u64 handed_out;		/* bit i: @slot + i was, when the fault began */
 	struct page *owned;	/* the frame that the slot was found, or made, exclusive with */
 	struct mafc_batch batch;
 };

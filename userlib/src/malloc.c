@@ -80,7 +80,8 @@ static void noinline *alloc_slow(size_t size)
 	void *p = NULL;
 
 	if (likely(heap_start()))
-		p = size > SMALL_MAX ? alloc_medium(size, false) : cache_refill(class_of(size), size);
+		p = size > SMALL_MAX ? alloc_medium(size, false) :
+				       cache_refill(class_of(size), size);
 	/* Also when the small region is full. */
 	if (unlikely(!p))
 		return alloc_large(size, GRAIN, false);
@@ -191,7 +192,9 @@ MAFC_EXPORT void *API(calloc)(size_t n, size_t size)
 	if (unlikely(__builtin_mul_overflow(n, size, &bytes)))
 		return fail(ENOMEM);
 	p = bytes > SMALL_MAX ? alloc_medium(bytes, true) : alloc(bytes);
-	return likely(p) ? memset(p, 0, bytes) : bytes > SMALL_MAX ? alloc_large(bytes, GRAIN, true) : p;
+	if (likely(p))
+		return memset(p, 0, bytes);
+	return bytes > SMALL_MAX ? alloc_large(bytes, GRAIN, true) : NULL;
 }
 
 /* Worth keeping: what fits, and leaves less than a quarter unused. */
