@@ -44,13 +44,15 @@ static unsigned bin_count(const struct cache *c, unsigned cls)
 	return c->slots[cls] - (c->bins[cls].end - c->bins[cls].top);
 }
 
-/* One medium block at a time: more would be address space that nothing asked for. */
 static unsigned take(unsigned cls, void **blocks, unsigned want, size_t size)
 {
+	unsigned n = 0;
+
 	if (classes[cls].size <= SMALL_MAX)
 		return central_take(class_own(cls), blocks, want, size);
-	*blocks = large_alloc(classes[cls].size, GRAIN, false);
-	return !!*blocks;
+	while (n < want && (blocks[n] = large_alloc(classes[cls].size, GRAIN, false)))
+		large_mark(blocks[n++], classes[cls].pages, false);
+	return n;
 }
 
 static void give(unsigned cls, void **blocks, unsigned n)
@@ -70,12 +72,6 @@ static size_t budget(void)
 	all = MAX(all, n > cpus ? BUDGET_MIN / 8 : BUDGET_MIN);
 	all = MIN(all, options.cache_kib << 10);
 	return n > cpus ? MAX(all * cpus / n, BUDGET_LEAST) : all;
-}
-
-/* What a place in a bin counts for. */
-static size_t slot_cost(unsigned cls)
-{
-	return classes[cls].size >> classes[cls].cheap;
 }
 
 /* Give the @n oldest blocks of a bin back; @pass: to another thread, rather. */
@@ -107,14 +103,14 @@ static void bin_free(struct cache *c, unsigned cls)
 	pool_free(c->bins[cls].end - slots - 1, (slots + 1) * sizeof(void *));
 	c->bins[cls] = no_bins[cls];
 	c->slots[cls] = 0;
-	c->room -= slots * slot_cost(cls);
+	c->room -= (size_t)slots * (classes[cls].size >> classes[cls].cheap);
 }
 
 /* Twice the slots, and one; false when there is no more room. */
 static bool bin_grow(struct cache *c, unsigned cls)
 {
 	unsigned old = c->slots[cls], count = bin_count(c, cls), slots;
-	size_t size = slot_cost(cls), room = c->budget;
+	size_t size = classes[cls].size >> classes[cls].cheap, room = c->budget;
 	struct bin *b = &c->bins[cls];
 	void **base;
 
