@@ -47,11 +47,12 @@ static unsigned bin_count(const struct cache *c, unsigned cls)
 static unsigned take(unsigned cls, void **blocks, unsigned want, size_t size)
 {
 	unsigned n = 0;
+	bool zeroed;
 
 	if (classes[cls].size <= SMALL_MAX)
 		return central_take(class_own(cls), blocks, want, size);
-	while (n < want && (blocks[n] = large_alloc(classes[cls].size, GRAIN, false)))
-		large_mark(blocks[n++], classes[cls].pages, false);
+	while (n < want && (blocks[n] = large_take(classes[cls].size, GRAIN, &zeroed)))
+		n++;
 	return n;
 }
 
@@ -103,14 +104,14 @@ static void bin_free(struct cache *c, unsigned cls)
 	pool_free(c->bins[cls].end - slots - 1, (slots + 1) * sizeof(void *));
 	c->bins[cls] = no_bins[cls];
 	c->slots[cls] = 0;
-	c->room -= (size_t)slots * (classes[cls].size >> classes[cls].cheap);
+	c->room -= (size_t)slots * classes[cls].cost;
 }
 
 /* Twice the slots, and one; false when there is no more room. */
 static bool bin_grow(struct cache *c, unsigned cls)
 {
 	unsigned old = c->slots[cls], count = bin_count(c, cls), slots;
-	size_t size = classes[cls].size >> classes[cls].cheap, room = c->budget;
+	size_t size = classes[cls].cost, room = c->budget;
 	struct bin *b = &c->bins[cls];
 	void **base;
 

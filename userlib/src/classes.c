@@ -36,7 +36,7 @@ static void class_add(uint32_t size, uint32_t pages)
 		.pages = pages,
 		.blocks = (pages << PAGE_SHIFT) / size,
 		.reciprocal = ((1ULL << 32) + size - 1) / size,
-		.bin_max = bin_limit(size),
+		.bin_max = bin_limit(size), .cost = size,
 	};
 	for (; g <= size / GRAIN; g++)
 		class_of_grains[g] = nclasses;
@@ -45,7 +45,7 @@ static void class_add(uint32_t size, uint32_t pages)
 
 static void medium_init(size_t most)
 {
-	uint32_t pages, p = 1;
+	uint32_t pages, p = 1, part = most == MEDIUM_MAX ? 64 : 8;
 
 	all_classes = nclasses;
 	for (pages = SMALL_MAX / PAGE_SIZE + 1;
@@ -53,7 +53,7 @@ static void medium_init(size_t most)
 	     pages += MAX(1U, (1U << (31 - __builtin_clz(pages))) / 8)) {
 		classes[all_classes] = (struct size_class){
 			.size = pages << PAGE_SHIFT, .pages = pages,
-			.blocks = 1, .bin_max = MEDIUM_BIN, .cheap = most == MEDIUM_MAX ? 6 : 3,
+			.blocks = 1, .bin_max = MEDIUM_BIN, .cost = (pages << PAGE_SHIFT) / part,
 		};
 		while (p <= pages)
 			class_of_pages[p++] = all_classes;

@@ -110,26 +110,28 @@ static uint32_t take_pages(uint32_t pages, uint32_t align, bool *zero)
 	return at;
 }
 
-void *large_alloc(size_t size, size_t align, bool zero)
+void *large_take(size_t size, size_t align, bool *zeroed)
 {
-	uint32_t at = 0, pages = 0;
-	bool zeroed;
+	uint32_t at = 0;
 
 	if (size <= heap.large_bytes && align <= heap.large_bytes) {
-		pages = MAX(pages_of(size), 1UL);
 		lock_take(&large_lock);
-		at = take_pages(pages, MAX(align >> PAGE_SHIFT, 1UL), &zeroed);
+		at = take_pages(MAX(pages_of(size), 1UL), MAX(align >> PAGE_SHIFT, 1UL), zeroed);
 		lock_drop(&large_lock);
 	}
-	if (!at) {
-		errno = ENOMEM;
+	return at ? page_address(at) : NULL;
+}
+
+void *large_alloc(size_t size, size_t align, bool zero)
+{
+	bool zeroed;
+	void *p = large_take(size, align, &zeroed);
+
+	if (!p)
 		return NULL;
-	}
-	large_mark(page_address(at), pages, true);
-	probe(large_alloc, page_address(at), size);
-	if (zero && !zeroed)
-		memset(page_address(at), 0, size);
-	return page_address(at);
+	large_mark(p, MAX(pages_of(size), 1UL), true);
+	probe(large_alloc, p, size);
+	return zero && !zeroed ? memset(p, 0, size) : p;
 }
 
 size_t large_size(const void *p)

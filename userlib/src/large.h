@@ -6,8 +6,9 @@
 
 extern struct lock large_lock;
 
-/* @align is a power of two.  With @zero the block is all zeros. */
+/* @align is a power of two.  @zero: all zeros.  large_take() does not mark it; is it @zeroed? */
 void *large_alloc(size_t size, size_t align, bool zero);
+void *large_take(size_t size, size_t align, bool *zeroed);
 void large_give(void **blocks, unsigned n);	/* of any length */
 /* Has the program these pages?  Others, those of cached blocks among them, may be dropped. */
 void large_mark(const void *p, uint32_t pages, bool used);

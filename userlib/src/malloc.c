@@ -54,7 +54,7 @@ static void *alloc_large(size_t size, size_t align, bool zero)
 	p = large_alloc(size, align, zero);
 	if (unlikely(!p) && make_room(size))
 		p = large_alloc(size, align, zero);
-	return whole(p);
+	return likely(p) ? whole(p) : fail(ENOMEM);
 }
 
 static void *alloc_cached(unsigned cls, size_t size)
@@ -220,7 +220,9 @@ static void noinline *resize(void *p, size_t size)
 		if (unlikely(sites))
 			sites_free(NULL, p);
 		new = large_resize(p, size) ? p : large_move(p, size);
-		return whole(new || !make_room(size) ? new : large_move(p, size));
+		if (unlikely(!new) && make_room(size))
+			new = large_move(p, size);
+		return likely(new) ? whole(new) : fail(ENOMEM);
 	}
 	new = alloc(size);
 	if (unlikely(!new))

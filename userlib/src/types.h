@@ -141,7 +141,7 @@ struct size_class {
 	uint16_t blocks;	/* per span */
 	uint32_t reciprocal;	/* 2^32 / size, rounded up: divides an offset within the span */
 	uint16_t bin_max;	/* most blocks that a bin may hold */
-	uint16_t cheap;		/* one counts as so many doublings less against its budget */
+	uint32_t cost;		/* what one counts against a cache's budget, bytes */
 };
 
 /*
