@@ -201,9 +201,7 @@ static vm_fault_t mafc_vm_fault(struct vm_fault *vmf)
 	};
 	vm_fault_t ret;
 
-	if (!heap || heap->dead)
-		return VM_FAULT_SIGBUS;
-	f.handed_out = mafc_handed_out(heap, f.slot);
+	f.handed_out = heap && !heap->dead ? mafc_handed_out(heap, f.slot) : 0;
 	if (!(f.handed_out & 1))
 		return VM_FAULT_SIGBUS;
 	f.i = mafc_leaf_index(f.slot);

@@ -168,7 +168,7 @@ static u64 advance(struct mafc_pfm *p)
 /* A new model; bounds in 1/100 of a per cent, moved into 1 to 9,999, and over it to 10,000. */
 void mafc_pfm_init(struct mafc_pfm *p, u32 medium, u32 high)
 {
-	memset(p, 0, sizeof(*p));
+	p->high = 0;	/* none yet */
 	mafc_pfm_set_thresholds(p, medium, high);
 }
 
